@@ -92,9 +92,9 @@ def create_image(
     """Begin an image of (height, width) `shape` that is written by region (a context manager); it appears at the end.
 
     The suffix decides: PNG (uint8, uint16; 1 to 4 channels; collected in memory) or TIFF (integers and floats, any
-    number of channels; tiled, in bounded memory when regions come in row bands). Of uint8 and uint16, 2 channels are grey and
-    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. palette: RGB colours of the indices that
-    are written (uint8, 1 channel). compression: "deflate", "none", for TIFF also "lzw", "zstd".
+    number of channels; tiled, in bounded memory when regions come in row bands). Of uint8 and uint16, 2 channels are
+    grey and alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. palette: RGB colours of the
+    indices that are written (uint8, 1 channel). compression: "deflate", "none", for TIFF also "lzw", "zstd".
     Raises DataError: another suffix, or what the format cannot hold; MachineError: full disk, unwritable folder.
     """
     path, kind = Path(path), np.dtype(dtype)

@@ -15,7 +15,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key by which `slice2` comes before `slice10`; case does not matter, ties are broken by the text itself."""
     parts = re.split(r"([0-9]+)", text.casefold())
     key = [(0, int(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(parts) if part]
-    return (*key, (2, 0, text))
+    return (*key, (-1, 0, text))
 
 
 def is_image_name(path: Path) -> bool:

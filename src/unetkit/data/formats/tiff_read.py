@@ -190,7 +190,7 @@ def _long_axes(series: Any) -> list[tuple[str, int]]:
 
 
 def _channel_axis(path: Path, series: Any) -> int | None:
-    """Which of the long axes holds the channels, None where there is but one. Raises DataError for stacks and volumes."""
+    """Which of the long axes holds the channels, None where there is but one. Raises DataError: a volume."""
     axes, shape = [a for a, _ in _long_axes(series)], [n for _, n in _long_axes(series)]
     if len(axes) == 2:
         return None
@@ -205,8 +205,8 @@ def _channel_axis(path: Path, series: Any) -> int | None:
                 return 0
     size = " × ".join(str(n) for n in series.shape)
     raise DataError(
-        f"{path}: a stack or volume of {size} (axes {series.axes}); volumes are not read yet: save each slice as a file "
-        f"of its own, or its channels (at most {MAX_CHANNELS}) as one image"
+        f"{path}: a stack or volume of {size} (axes {series.axes}); volumes are not read yet: save each slice as a "
+        f"file of its own, or its channels (at most {MAX_CHANNELS}) as one image"
     )
 
 
