@@ -1,0 +1,157 @@
+"""Weights: drawn from a seed, written to and read from safetensors, and folded for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from math import prod, sqrt
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from unetkit.core.errors import RunError
+from unetkit.core.files import write_bytes
+from unetkit.nets.ops import EPSILON, PaddedConv
+from unetkit.nets.program import without_batch_norm
+
+if TYPE_CHECKING:
+    from unetkit.nets.build import UNet
+
+
+@torch.no_grad()
+def initialise(net: UNet, generator: torch.Generator) -> None:
+    """Draw weights: normal with variance g/fan-in (He 2015), g = 2 in front of an activation and 1 in front of none;
+    biases zero; norms the identity. The fan-in of a transposed convolution counts what one output pixel receives."""
+    rectified = net.program.before_activation()
+    for layer in net.program.layers:
+        if layer.kind not in ("conv", "transposed"):
+            continue
+        taps = prod(layer.kernel) if layer.kind == "conv" else prod(layer.kernel) // prod(layer.stride)
+        deviation = sqrt((2.0 if layer.name in rectified else 1.0) / (layer.in_channels * taps))
+        for name, parameter in net.get_submodule(layer.name).named_parameters():
+            if name.endswith("weight"):
+                drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator)
+                parameter.copy_(drawn)
+            else:
+                nn.init.zeros_(parameter)
+
+
+def save_weights(
+    source: nn.Module | Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a state as safetensors, atomically. `metadata`: short texts kept in the header.
+
+    Raises MachineError: full disk, folder not writable.
+    """
+    state = source.state_dict() if isinstance(source, nn.Module) else source
+    # safetensors takes dense row-major tensors that share no memory
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    write_bytes(path, save(tensors, dict(metadata) if metadata else None))
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file. Raises RunError: absent, or not a whole safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError:
+        raise RunError(
+            f"{path}: there is no such file of weights; is its folder one that `unetkit train` wrote?"
+        ) from None
+    except (SafetensorError, OSError) as error:
+        raise RunError(
+            f"{path}: not a whole safetensors file ({error}); take it again from where it came, or train again"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """What of a file of weights did not fit: names it lacks, names the network lacks, names of another shape."""
+
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    misshapen: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.extra or self.misshapen)
+
+    def __str__(self) -> str:
+        parts = [
+            f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in (("missing", self.missing), ("extra", self.extra), ("of another shape", self.misshapen))
+            if names
+        ]
+        return "; ".join(parts)
+
+
+def load_weights(module: nn.Module, path: Path, strict: bool = True) -> Mismatch:
+    """Copy the tensors of a safetensors file into a module, by name.
+
+    With `strict` everything must fit, or RunError says what is missing, extra or of another shape, and the module is
+    left as it was. Without it, what fits is loaded and the rest is returned.
+    """
+    found, _ = read_weights(path)
+    own = module.state_dict()
+    misshapen = [
+        f"{name}: {_shape(found[name])} in the file, {_shape(own[name])} in the network"
+        for name in own
+        if name in found and found[name].shape != own[name].shape
+    ]
+    report = Mismatch(
+        missing=tuple(name for name in own if name not in found),
+        extra=tuple(name for name in found if name not in own),
+        misshapen=tuple(misshapen),
+    )
+    if strict and report:
+        raise RunError(f"{path}: these weights are of another network: {report}; build the network that they came from")
+    fitting = {name: value for name, value in found.items() if name in own and value.shape == own[name].shape}
+    module.load_state_dict(fitting, strict=False)
+    return report
+
+
+@torch.no_grad()
+def fold_batch_norm(net: UNet) -> UNet:
+    """A copy for inference, in evaluation mode, whose batch norms are folded into the convolutions before them.
+
+    Equal to the network in evaluation mode up to rounding; faster and smaller. Heads for deep supervision are left
+    out. A network without batch norm is only copied.
+    """
+    program, folded = without_batch_norm(net.program.inference)
+    copy = deepcopy(net)
+    copy.install(program)
+    first = next(net.parameters())
+    copy.to(device=first.device, dtype=first.dtype)
+    for layer in program.layers:
+        source, target = net.get_submodule(layer.name), copy.get_submodule(layer.name)
+        if layer.name not in folded:
+            target.load_state_dict(source.state_dict())
+            continue
+        conv, fused, norm = _convolution(source), _convolution(target), net.get_submodule(folded[layer.name])
+        scale_C, shift_C = _affine(norm)
+        out_axis = 0 if layer.kind == "conv" else 1
+        weight = conv.weight.double()
+        shape = [-1 if axis == out_axis else 1 for axis in range(weight.ndim)]
+        bias_C = 0.0 if conv.bias is None else conv.bias.double() * scale_C
+        fused.weight.copy_(weight * scale_C.view(shape))
+        fused.bias.copy_(shift_C + bias_C)
+    return copy.eval()
+
+
+def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """The scale and the shift, in double precision, that a batch norm is in evaluation mode."""
+    state = {name: value.double() for name, value in norm.state_dict().items()}
+    scale_C = state["weight"] / (state["running_var"] + EPSILON).sqrt()
+    return scale_C, state["bias"] - state["running_mean"] * scale_C
+
+
+def _convolution(module: nn.Module) -> Any:
+    return module.conv if isinstance(module, PaddedConv) else module
+
+
+def _shape(value: Tensor) -> str:
+    return "×".join(map(str, value.shape)) or "scalar"
