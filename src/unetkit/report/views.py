@@ -1,0 +1,292 @@
+"""From facts to what each part of the page says: sentences, rows and curves, still free of any markup."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unetkit.core.machine import format_duration
+from unetkit.report.charts import Chart, Curve, draw, rising, smooth
+from unetkit.report.facts import ClassFact, Facts, get, number, text
+from unetkit.report.scores import ScoreView
+
+SERIES = 8  # curve styles in style.css
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The first screen: a title, one sentence, and short facts (name, value, remark)."""
+
+    title: str
+    lead: str
+    tiles: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class DataView:
+    """The data section: tiles, split rows (split, cases, groups), class shares, and sentences on leaks."""
+
+    tiles: tuple[tuple[str, str, str], ...]
+    splits: tuple[tuple[str, int, int], ...]
+    fractions: tuple[tuple[ClassFact, float], ...]
+    leak: str
+    legend: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A field of the plan: dotted name, value as text, and the reason (empty where none is recorded)."""
+
+    name: str
+    value: str
+    why: str
+
+
+def headline(facts: Facts, scores: ScoreView) -> Headline:
+    """Title, lead and tiles, from what is recorded; a run that was stopped early says so."""
+    wanted = [c.name for c in facts.foreground]
+    what = listed(wanted) if len(wanted) <= 4 else f"{len(wanted)} classes"
+    seconds, steps = number(facts.metrics.get("seconds")), number(facts.metrics.get("steps"))
+    cores = number(get(facts.plan, "machine.threads")) or number(facts.environment.get("cores"))
+    device = text(get(facts.plan, "machine.device"), "cpu")
+    where = f"on {plural(cores, 'processor core')}" if cores and device == "cpu" else f"on {device}"
+    images = number(get(facts.plan, "data.cases"))
+    learnt = "This network learnt" if seconds is None else f"In {format_duration(seconds)} {where} a network learnt"
+    of = "" if images is None else f" from {plural(images, 'annotated image')}"
+    precision = text(get(facts.plan, "machine.precision"), "")
+    lead = f"{learnt} to find {what}{of}."
+    held = len(scores.cases)
+    if scores.mean.value is not None:
+        on = f"On {plural(held, 'image')} that it was not trained on" if held else "On the validation images"
+        lead += f" {on} its mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
+    else:
+        lead += " It has not been scored yet."
+    tiles = [
+        ("Training time", format_duration(seconds), _budget(facts)) if seconds is not None else None,
+        ("Steps", f"{steps:,.0f}".replace(",", " "), _batch(facts)) if steps is not None else None,
+        _parameters(facts),
+        ("Arithmetic", precision, where) if precision else None,
+    ]
+    return Headline(f"Finding {what}", lead, tuple(tile for tile in tiles if tile))
+
+
+def _interval(scores: ScoreView) -> str:
+    low, high = scores.mean.low, scores.mean.high
+    return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
+
+
+def _budget(facts: Facts) -> str:
+    minutes, steps = number(get(facts.plan, "budget.minutes")), number(get(facts.plan, "budget.steps"))
+    if minutes:
+        return f"of {minutes:g} min allowed"
+    return f"for {steps:.0f} steps" if steps else "until validation settled"
+
+
+def _batch(facts: Facts) -> str:
+    patch, batch = get(facts.plan, "sampling.patch"), number(get(facts.plan, "sampling.batch"))
+    if not isinstance(patch, list) or batch is None:
+        return ""
+    return f"each {batch:.0f} × ({' × '.join(str(p) for p in patch)}) pixels"
+
+
+def _parameters(facts: Facts) -> tuple[str, str, str] | None:
+    count, channels = number(facts.metrics.get("parameters")), get(facts.plan, "net.channels")
+    if count is None:
+        return None
+    channels = channels if isinstance(channels, list) else []
+    shown = f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,.0f}".replace(",", " ")
+    width = f"{len(channels)} levels, {channels[0]} to {channels[-1]} channels" if channels else ""
+    return "Parameters", shown, width
+
+
+def curves(facts: Facts) -> list[Chart]:
+    """Loss, validation Dice and learning rate over steps, each where its events were recorded."""
+    loss = _points(facts.events_of("progress"), "done", "loss")
+    validated = facts.events_of("validated")
+    dice = _points(validated, "step", "dice")
+    names = list(dict.fromkeys(n for e in validated for n in get(e, "per_class", {}) or {}))
+    per_class = [Curve(n, _points(validated, "step", f"per_class.{n}", n), "") for n in names if len(names) > 1]
+    many = [Curve(c.name, c.points, f"s{k}") for k, c in enumerate(per_class[: SERIES - 1], 1)]
+    best = max(dice, key=lambda p: p[1], default=None)
+    train = [Curve("every step", loss, "faint"), Curve("moving average", smooth(loss), "s0")]
+    if len(loss) < 2:  # only validations were recorded
+        train = [Curve("mean since the last validation", _points(validated, "step", "loss"), "s0")]
+    rate = _points(validated, "step", "lr")
+    charts = [
+        draw("Training loss", "step", "loss", train),
+        draw("Validation Dice", "step", "Dice", [Curve("mean", dice, "s0", marks=True), *many], (0.0, 1.0), best),
+        draw("Learning rate", "step", "rate", [Curve("learning rate", rate, "s0")]),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _points(events: list[Mapping[str, Any]], x: str, y: str, key: str | None = None) -> tuple[tuple[float, float], ...]:
+    pairs = []
+    for event in events:
+        value = get(event, "per_class", {}).get(key) if key is not None else event.get(y)
+        at, height = number(event.get(x)), number(value)
+        if at is not None and height is not None and event.get("task", "train") == "train":
+            pairs.append((at, height))
+    return rising(pairs)
+
+
+def warnings_of(facts: Facts) -> list[str]:
+    """What was warned of during the run, each once, in order."""
+    return list(dict.fromkeys(str(event["message"]) for event in facts.events_of("warned") if event.get("message")))
+
+
+def data_view(facts: Facts) -> DataView:
+    """Counts, sizes, split, class shares; and whether any group stands on two sides of the split."""
+    cases = [c for c in facts.fingerprint.get("cases") or [] if isinstance(c, dict)]
+    count = number(get(facts.plan, "data.cases"))
+    count = float(len(cases)) if count is None else count
+    tiles = [("Annotated images", f"{count:.0f}", "")]
+    sizes = [(int(c["width"]), int(c["height"])) for c in cases if number(c.get("width")) and number(c.get("height"))]
+    if sizes:
+        small, large = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
+        same = "all the same" if len(set(sizes)) == 1 else f"to {large[0]} × {large[1]}; {len(set(sizes))} sizes"
+        tiles.append(("Size in pixels", f"{small[0]} × {small[1]}", same))
+        tiles.append(("Pixels in all", f"{sum(w * h for w, h in sizes) / 1e6:.1f} M", ""))
+    if kinds := Counter((str(c.get("dtype", "?")), c.get("channels")) for c in cases):
+        (dtype, channels), _ = kinds.most_common(1)[0]
+        shown = plural(channels, "channel") if isinstance(channels, int) else ""
+        tiles.append(("Stored as", dtype, shown + (" mostly, others too" if len(kinds) > 1 else "")))
+    groups = {row.get("group", "") for row in facts.split} - {""}
+    if groups:
+        tiles.append(("Groups", str(len(groups)), "kept on one side of the split"))
+    return DataView(tuple(tiles), _splits(facts), _fractions(facts), _leak(facts, groups), _legend_reason(facts))
+
+
+def _splits(facts: Facts) -> tuple[tuple[str, int, int], ...]:
+    names = {"train": "training", "val": "validation", "test": "test"}
+    order = [*names, *sorted({row["split"] for row in facts.split} - set(names))]
+    rows = []
+    for split in order:
+        own = [row for row in facts.split if row["split"] == split]
+        if own:
+            rows.append((names.get(split, split), len(own), len({row.get("group", "") for row in own} - {""})))
+    return tuple(rows)
+
+
+def _leak(facts: Facts, groups: set[str]) -> str:
+    if not facts.split:
+        return ""
+    if not groups:
+        return (
+            "Groups (patients, animals, slides) are not known for these images. If several images show the same one, "
+            "training and validation share it, and scores are too high; a CSV that names the groups keeps them apart."
+        )
+    torn = sorted(g for g in groups if len({row["split"] for row in facts.split if row.get("group") == g}) > 1)
+    if torn:
+        return (
+            f"{len(torn)} of {len(groups)} groups are in more than one split ({listed(torn[:3])}): scores are too high."
+        )
+    return f"No group is in two splits: all {len(groups)} are kept whole."
+
+
+def _fractions(facts: Facts) -> tuple[tuple[ClassFact, float], ...]:
+    shares = get(facts.fingerprint, "classes.fraction")
+    if not isinstance(shares, list) or len(shares) != len(facts.classes):
+        return ()
+    return tuple((c, number(s) or 0.0) for c, s in zip(facts.classes, shares, strict=True))
+
+
+def _legend_reason(facts: Facts) -> str:
+    return text(get(facts.plan, "data.legend.reason"), text(get(facts.plan, "data.classes.reason"), ""))
+
+
+def plan_view(facts: Facts) -> tuple[list[Decision], list[Decision]]:
+    """(decisions with a reason, in the order of the plan; all other settings)."""
+    reasons = get(facts.plan, "reasons", {})
+    reasons = reasons if isinstance(reasons, Mapping) else {}
+    hidden = ("reasons.", "request.", "data.legend.", "data.classes.")
+    fields = {k: v for k, v in _flat(facts.plan).items() if not k.startswith(hidden)}
+    decided = [Decision(k, _decision(facts, k), str(why)) for k, why in reasons.items()]
+    order = {section: n for n, section in enumerate(facts.plan)}
+    decided.sort(key=lambda d: order.get(d.name.split(".")[0], len(order)))
+    others = [Decision(k, _value(v), "") for k, v in fields.items() if k not in reasons]
+    return decided, others
+
+
+def _decision(facts: Facts, name: str) -> str:
+    if name in ("data.legend", "data.classes"):
+        return ", ".join(c.name if c.foreground else f"{c.name} (background)" for c in facts.classes)
+    return _value(get(facts.plan, name))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    if isinstance(value, list) and all(isinstance(v, str | int | float) for v in value):
+        return ", ".join(_value(v) for v in value) or "none"
+    if isinstance(value, Mapping):  # a reason may be given for a whole section: its values follow in the plan
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items() if v is None or isinstance(v, str | int | float))
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def timings(facts: Facts) -> list[tuple[str, float]]:
+    """(name, seconds), longest first."""
+    values = facts.environment.get("timings")
+    values = values if isinstance(values, Mapping) else {}
+    pairs = [(str(k), s) for k, v in values.items() if (s := number(v)) is not None]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def versions(facts: Facts) -> list[tuple[str, str]]:
+    """(name, value) of everything in environment.json that is one value."""
+    return [(k, _value(v)) for k, v in facts.environment.items() if k not in ("commands", "timings")]
+
+
+def findings(facts: Facts) -> list[dict[str, str]] | None:
+    """The doctor's findings, gravest first, every field a text; None where none were recorded."""
+    if facts.findings is None:
+        return None
+    rank = {"error": 0, "warning": 1}
+    rows = [
+        {
+            "severity": text(f.get("severity"), "note"),
+            "file": text(f.get("file"), "–"),
+            "message": text(f.get("message"), "–"),
+            "fix": text(f.get("fix"), "–"),
+        }
+        for f in facts.findings
+    ]
+    return sorted(rows, key=lambda row: rank.get(row["severity"], 2))
+
+
+def next_commands(facts: Facts) -> list[tuple[str, str]]:
+    """(what for, command line) to go on with the run, with its folder and data filled in and quoted for a shell."""
+    run, data = shlex.quote(str(facts.run)), shlex.quote(text(get(facts.plan, "data.path"), "DATA"))
+    ran = [str(c) for c in facts.environment.get("commands") or [] if isinstance(c, str)]
+    train = next((c for c in reversed(ran) if " train " in f" {c} "), f"unetkit train {data} -o {run}")
+    return [
+        ("Segment new images: a file, a folder or a glob", f"unetkit predict {run} IMAGES -o OUT"),
+        ("Score it on images that it has never seen (put your folder)", f"unetkit evaluate {run} NEW_DATA"),
+        ("Go on with this run if it was interrupted, or repeat it elsewhere", train),
+        ("Look at the data again", f"unetkit check {data}"),
+    ]
+
+
+def plural(count: float, noun: str) -> str:
+    """`1 image`, `24 images`."""
+    return f"{count:.0f} {noun}{'' if count == 1 else 's'}"
+
+
+def listed(names: list[str]) -> str:
+    """Names as one speaks them: `a, b and c`."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
