@@ -53,16 +53,19 @@ class UNet(nn.Module):
         initialise(self, seed if isinstance(seed, torch.Generator) else torch_generator(seed, "weights"))
 
     def install(self, whole: Program) -> None:
-        """Make the modules of a program and the order in which they run. (For `fold_batch_norm`; else called once.)"""
+        """Make the modules of a program, their weights not yet set. (For `fold_batch_norm`; else called once.)"""
         for name in [name for name, _ in self.named_children()]:
             delattr(self, name)
         self.program = whole
         in_place = whole.in_place()
-        for layer in whole.layers:
-            part, name = layer.name.rsplit(".", 1)
-            if part not in self._modules:
-                self.add_module(part, nn.Module())
-            self.get_submodule(part).add_module(name, MAKERS[layer.kind](layer, self.spec, layer.name in in_place))
+        device = torch.get_default_device()
+        with torch.device("meta"):  # no memory, and no draw from torch's global generator
+            for layer in whole.layers:
+                part, name = layer.name.rsplit(".", 1)
+                if part not in self._modules:
+                    self.add_module(part, nn.Module())
+                self.get_submodule(part).add_module(name, MAKERS[layer.kind](layer, self.spec, layer.name in in_place))
+        self.to_empty(device=device)
         self._plans = {True: _schedule(whole), False: _schedule(whole.inference)}
 
     def forward(self, image_BCX: Tensor) -> Tensor | list[Tensor]:

@@ -6,13 +6,14 @@ axis, in pixels of the input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import lcm, prod
 
 from unetkit.core.errors import SpecError
 from unetkit.nets.program import INPUT, Layer, Program, program
+from unetkit.nets.rules import NOT_LOCAL, RULES, SAVES, axis_sizes
 from unetkit.nets.spec import NetSpec
 
 
@@ -62,92 +63,6 @@ def format_shape(shape: Sequence[int]) -> str:
     return " × ".join(str(n) for n in shape) + (" pixels" if len(shape) != 1 or shape[0] != 1 else " pixel")
 
 
-# --- one axis: how a layer changes the size, and which inputs an output sees --------------------------------------
-
-
-@dataclass(frozen=True)
-class Rule:
-    """What a kind of layer does to one axis.
-
-    size(n, layer, axis)   size of the output for an input of n, or None where it does not come out even
-    sees(j, layer, axis)   first and last index of the input that output j sees
-    scale(s, layer, axis)  input pixels per pixel of the output, where there are s per pixel of the layer's input
-    """
-
-    size: Callable[[int, Layer, int], int | None]
-    sees: Callable[[int, Layer, int], tuple[int, int]]
-    scale: Callable[[int, Layer, int], int]
-
-
-def _window_size(n: int, layer: Layer, a: int) -> int | None:
-    room = n + 2 * layer.pad[a] - layer.kernel[a]
-    return room // layer.stride[a] + 1 if room >= 0 and room % layer.stride[a] == 0 else None
-
-
-def _window_sees(j: int, layer: Layer, a: int) -> tuple[int, int]:
-    first = j * layer.stride[a] - layer.pad[a]
-    return first, first + layer.kernel[a] - 1
-
-
-def _linear_sees(j: int, layer: Layer, a: int) -> tuple[int, int]:
-    # the centre of output pixel j lies at (j + 1/2)/s - 1/2 of the input
-    first, rest = divmod(2 * j + 1 - layer.stride[a], 2 * layer.stride[a])
-    return first, first + (rest > 0)
-
-
-_WINDOW = Rule(_window_size, _window_sees, lambda s, layer, a: s * layer.stride[a])
-_BOXES = Rule(
-    lambda n, layer, a: n * layer.stride[a],
-    lambda j, layer, a: (j // layer.stride[a], j // layer.stride[a]),
-    lambda s, layer, a: s // layer.stride[a],
-)
-_LINEAR = Rule(_BOXES.size, _linear_sees, _BOXES.scale)
-_POINT = Rule(lambda n, _layer, _a: n, lambda j, _layer, _a: (j, j), lambda s, _layer, _a: s)
-
-# The same keys as `ops.MAKERS`. 'crop' also needs the sizes of the maps and is treated where it occurs.
-RULES: dict[str, Rule] = {
-    "conv": _WINDOW,
-    "max_pool": _WINDOW,
-    "average_pool": _WINDOW,
-    "transposed": _BOXES,
-    "nearest_up": _BOXES,
-    "shuffle": _BOXES,
-    "linear_up": _LINEAR,
-    "batch_norm": _POINT,
-    "instance_norm": _POINT,
-    "group_norm": _POINT,
-    "relu": _POINT,
-    "leaky_relu": _POINT,
-    "gelu": _POINT,
-    "silu": _POINT,
-    "dropout": _POINT,
-    "concat": _POINT,
-    "add": _POINT,
-    "crop": _POINT,
-}
-
-# Kinds of layers through which far pixels matter.
-NOT_LOCAL: dict[str, str] = {
-    "instance_norm": "instance norm takes its statistics over the whole tile",
-    "group_norm": "group norm takes its statistics over the whole tile",
-}
-
-
-def _sizes(layers: Sequence[Layer], axis: int, n: int) -> dict[str, int] | None:
-    """Size of every map along one axis for an input of n pixels, or None where the network does not take it."""
-    sizes = {INPUT: n}
-    for layer in layers:
-        out = RULES[layer.kind].size(sizes[layer.inputs[0]], layer, axis)
-        if layer.kind == "crop":
-            out = sizes[layer.inputs[1]]
-            if out > sizes[layer.inputs[0]] or (sizes[layer.inputs[0]] - out) % 2:
-                return None
-        if out is None or out < 1:
-            return None
-        sizes[layer.name] = out
-    return sizes
-
-
 @dataclass(frozen=True)
 class _Axis:
     divisor: int
@@ -162,10 +77,10 @@ def _axis(layers: Sequence[Layer], output: str, axis: int) -> _Axis:
     for layer in layers:
         scale[layer.name] = RULES[layer.kind].scale(scale[layer.inputs[0]], layer, axis)
     divisor = lcm(*scale.values())
-    smallest, sizes = 1, _sizes(layers, axis, 1)
+    smallest, sizes = 1, axis_sizes(layers, axis, 1)
     while sizes is None:  # ends: for any size of the deepest map there is an input that gives it
         smallest += 1
-        sizes = _sizes(layers, axis, smallest)
+        sizes = axis_sizes(layers, axis, smallest)
     margin = (smallest - sizes[output]) // 2
 
     # For each map the first and last input pixel that its pixel j sees, for j within one period of the alignment.
@@ -227,7 +142,7 @@ def parameters(layer: Layer) -> int:
 
 def shapes(whole: Program, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Size of every map of a program for an input of `shape`, which must be one that the network takes unpadded."""
-    axes = [_sizes(whole.layers, axis, n) for axis, n in enumerate(shape)]
+    axes = [axis_sizes(whole.layers, axis, n) for axis, n in enumerate(shape)]
     if any(sizes is None for sizes in axes):
         raise SpecError(f"the network does not take {format_shape(shape)} without padding")
     found = [sizes for sizes in axes if sizes is not None]
@@ -248,3 +163,61 @@ def flops(spec: NetSpec, shape: Sequence[int], batch: int = 1) -> int:
             at = layer.name if layer.kind == "conv" else layer.inputs[0]
             total += 2 * batch * prod(size[at]) * prod(layer.kernel) * layer.in_channels * layer.channels
     return total
+
+
+def activation_memory(
+    spec: NetSpec, batch: int, shape: Sequence[int], bytes_per_value: int = 4, training: bool = False
+) -> int:
+    """Bytes of feature maps that exist at once, at the worst moment: input and result included, weights not.
+
+    Inference: what is still to be read while a layer runs. Training: what torch keeps for the backward pass, and the
+    gradients on their way back. Scratch memory of the convolutions comes on top, and is the machine's own.
+    """
+    whole = program(spec) if training else program(spec).inference
+    size = shapes(whole, geometry(spec).fit(shape))
+    memory = _Memory(whole, {name: batch * prod(pixels) * bytes_per_value for name, pixels in size.items()})
+    return memory.training(bytes_per_value) if training else memory.inference()
+
+
+class _Memory:
+    """Which maps share memory, and what of it is in use when. `pixels`: bytes per channel of every map."""
+
+    def __init__(self, whole: Program, pixels: dict[str, int]) -> None:
+        self.whole = whole
+        self.owner = {INPUT: INPUT}  # the map whose memory a map lives in
+        channels = {INPUT: whole.layers[0].in_channels, **{layer.name: layer.channels for layer in whole.layers}}
+        self.bytes = {name: pixels[name] * n for name, n in channels.items()}
+        in_place = whole.in_place()
+        for layer in whole.layers:
+            shares = layer.kind == "crop" or layer.name in in_place
+            self.owner[layer.name] = self.owner[layer.inputs[0]] if shares else layer.name
+
+    def inference(self) -> int:
+        alive: set[str] = set()
+        peak = 0
+        for layer, spent in zip(self.whole.layers, self.whole.spent(), strict=True):
+            alive.add(layer.name)
+            peak = max(peak, self._held(alive | {INPUT}))
+            alive.difference_update(spent)
+        return peak
+
+    def training(self, bytes_per_value: int) -> int:
+        kept: list[set[str]] = []  # for each layer the memory that its derivative reads
+        extra: list[int] = []  # and what it keeps besides
+        for layer in self.whole.layers:
+            saves = SAVES[layer.kind]
+            names = (set(layer.inputs) if saves.input else set()) | ({layer.name} if saves.output else set())
+            kept.append({self.owner[name] for name in names})
+            extra.append(self.bytes[layer.name] * saves.extra // bytes_per_value if saves.extra else 0)
+        gradients = set(self.whole.outputs)
+        peak = 0
+        for i in range(len(self.whole.layers) - 1, -1, -1):
+            layer = self.whole.layers[i]
+            gradients.update(name for name in layer.inputs if name != INPUT)
+            held = set().union(*kept[: i + 1])
+            peak = max(peak, self._held(held | {INPUT}) + sum(extra[: i + 1]) + sum(self.bytes[g] for g in gradients))
+            gradients.discard(layer.name)
+        return peak
+
+    def _held(self, names: set[str]) -> int:
+        return sum(self.bytes[owner] for owner in {self.owner[name] for name in names})

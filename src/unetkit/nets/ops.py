@@ -36,27 +36,29 @@ def pad_end(image_BCX: Tensor, amounts: Sequence[int]) -> Tensor:
 
 def pad_sides(image_BCX: Tensor, amounts: Sequence[tuple[int, int]], mode: str) -> Tensor:
     """Longer by (before, after) pixels on each axis; mode 'reflect' (where the axis is long enough) or 'replicate'."""
+    if mode == "replicate" or all(max(pair) < n for pair, n in zip(amounts, image_BCX.shape[2:], strict=True)):
+        return F.pad(image_BCX, [amount for pair in reversed(amounts) for amount in pair], mode)
     for axis, (before, after) in enumerate(amounts, start=2):
         if before == after == 0:
             continue
         n = image_BCX.shape[axis]
         index = torch.arange(-before, n + after, device=image_BCX.device)
-        if mode == "reflect" and max(before, after) < n:
+        if max(before, after) < n:
             index = (n - 1) - ((n - 1) - index.abs()).abs()
         image_BCX = image_BCX.index_select(axis, index.clamp(0, n - 1))
     return image_BCX
 
 
-class PaddedConv(nn.Module):
-    """Convolution behind a border that is reflected (where the map is large enough) or repeated."""
+class Pad(nn.Module):
+    """A border around the map: reflected where the map is large enough, or the edge repeated."""
 
-    def __init__(self, conv: nn.Module, pad: Sequence[int], mode: str) -> None:
+    def __init__(self, pad: Sequence[int], mode: str) -> None:
         super().__init__()
-        self.conv, self.amounts, self.mode = conv, [(p, p) for p in pad], mode
+        self.amounts, self.mode = [(p, p) for p in pad], mode
 
     def forward(self, x_BCX: Tensor) -> Tensor:
-        """(B, C, *X) → (B, C', *X')."""
-        return self.conv(pad_sides(x_BCX, self.amounts, self.mode))  # type: ignore[no-any-return]
+        """(B, C, *X) → (B, C, *(X + 2·pad))."""
+        return pad_sides(x_BCX, self.amounts, self.mode)
 
 
 class InstanceNorm(nn.Module):
@@ -66,6 +68,11 @@ class InstanceNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+
+    def reset_parameters(self) -> None:
+        """The identity after the normalisation."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → the same shape."""
@@ -80,6 +87,11 @@ class GroupNorm(nn.Module):
         self.groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
+
+    def reset_parameters(self) -> None:
+        """The identity after the normalisation."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → the same shape."""
@@ -146,17 +158,14 @@ class Crop(nn.Module):
 
 
 def _conv(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
-    other = spec.padding in ("reflect", "replicate") and any(layer.pad)
-    pad = (0,) * spec.ndim if other else layer.pad
-    conv = CONV[spec.ndim - 1](
+    return CONV[spec.ndim - 1](
         layer.in_channels,
         layer.channels,
         layer.kernel,
         stride=layer.stride,
-        padding=pad,
+        padding=layer.pad,
         bias=layer.bias,
     )
-    return PaddedConv(conv, layer.pad, spec.padding) if other else conv
 
 
 def _transposed(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
@@ -173,6 +182,8 @@ def _transposed(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
 MAKERS: dict[str, Callable[[Layer, NetSpec, bool], nn.Module]] = {
     "conv": _conv,
     "transposed": _transposed,
+    "reflect_pad": lambda layer, _spec, _: Pad(layer.pad, "reflect"),
+    "replicate_pad": lambda layer, _spec, _: Pad(layer.pad, "replicate"),
     "batch_norm": lambda layer, spec, _: BATCH_NORM[spec.ndim - 1](layer.channels, eps=EPSILON),
     "instance_norm": lambda layer, _spec, _: InstanceNorm(layer.channels),
     "group_norm": lambda layer, _spec, _: GroupNorm(layer.channels),

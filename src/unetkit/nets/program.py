@@ -26,7 +26,7 @@ _ACTIVATIONS = ("relu", "leaky_relu", "gelu", "silu")
 class Layer:
     """One operation. Its `name` ("encoder0.conv1") is also the name of the value it makes and of its torch module.
 
-    `kind` is a key of `ops.MAKERS` and of `geometry.RULES`. `kernel`, `stride` and `pad` (on each side) have one number
+    `kind` is a key of `ops.MAKERS` and of `rules.RULES`. `kernel`, `stride` and `pad` (on each side) have one number
     per axis; for operations that upsample, `stride` is the factor of enlargement.
     """
 
@@ -146,6 +146,9 @@ class Writer:
         k = self._axes(kernel)
         p = tuple(0 if self.valid else (n - 1) // 2 for n in k) if pad is None else self._axes(pad)
         b = self.spec.norm == "none" if bias is None else bias
+        if any(p) and self.spec.padding in ("reflect", "replicate"):
+            x = self._write(f"{self.spec.padding}_pad", (x,), x.channels, pad=p, label="pad")
+            p = self._axes(0)
         return self._write("conv", (x,), channels, kernel=k, stride=self._axes(stride), pad=p, bias=b)
 
     def transposed(self, x: Value, channels: int, stride: Sequence[int]) -> Value:

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from math import prod, sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from unetkit.core.errors import RunError
 from unetkit.core.files import write_bytes
-from unetkit.nets.ops import EPSILON, PaddedConv
+from unetkit.nets.ops import EPSILON
 from unetkit.nets.program import without_batch_norm
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def initialise(net: UNet, generator: torch.Generator) -> None:
     rectified = net.program.before_activation()
     for layer in net.program.layers:
         if layer.kind not in ("conv", "transposed"):
+            if (reset := getattr(net.get_submodule(layer.name), "reset_parameters", None)) is not None:
+                reset()
             continue
         taps = prod(layer.kernel) if layer.kind == "conv" else prod(layer.kernel) // prod(layer.stride)
         deviation = sqrt((2.0 if layer.name in rectified else 1.0) / (layer.in_channels * taps))
@@ -131,14 +133,12 @@ def fold_batch_norm(net: UNet) -> UNet:
         if layer.name not in folded:
             target.load_state_dict(source.state_dict())
             continue
-        conv, fused, norm = _convolution(source), _convolution(target), net.get_submodule(folded[layer.name])
-        scale_C, shift_C = _affine(norm)
+        state = {name: value.double() for name, value in source.state_dict().items()}
+        scale_C, shift_C = _affine(net.get_submodule(folded[layer.name]))
         out_axis = 0 if layer.kind == "conv" else 1
-        weight = conv.weight.double()
-        shape = [-1 if axis == out_axis else 1 for axis in range(weight.ndim)]
-        bias_C = 0.0 if conv.bias is None else conv.bias.double() * scale_C
-        fused.weight.copy_(weight * scale_C.view(shape))
-        fused.bias.copy_(shift_C + bias_C)
+        shape = [-1 if axis == out_axis else 1 for axis in range(state["weight"].ndim)]
+        bias_C = shift_C + scale_C * state.get("bias", torch.zeros_like(scale_C))
+        target.load_state_dict({"weight": state["weight"] * scale_C.view(shape), "bias": bias_C})
     return copy.eval()
 
 
@@ -147,10 +147,6 @@ def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     state = {name: value.double() for name, value in norm.state_dict().items()}
     scale_C = state["weight"] / (state["running_var"] + EPSILON).sqrt()
     return scale_C, state["bias"] - state["running_mean"] * scale_C
-
-
-def _convolution(module: nn.Module) -> Any:
-    return module.conv if isinstance(module, PaddedConv) else module
 
 
 def _shape(value: Tensor) -> str:
