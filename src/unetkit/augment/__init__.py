@@ -1,0 +1,1 @@
+"""Augmentation: one draw, one warp, one intensity pass, for a whole batch."""

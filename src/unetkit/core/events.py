@@ -13,7 +13,6 @@ from pydantic import Field
 
 from unetkit.core.config import Config
 
-
 T = TypeVar("T")
 
 
@@ -41,7 +40,7 @@ class Decided(Event):
 
 
 class Progress(Event):
-    """One more unit is done. `fraction` of the whole in [0, 1]; `eta` seconds left; loss and Dice where there are any."""
+    """One more unit is done. `fraction` of the whole in [0, 1]; `eta` in seconds; loss and Dice where there are any."""
 
     kind: Literal["progress"] = "progress"
     task: str
@@ -54,7 +53,7 @@ class Progress(Event):
 
 
 class Validated(Event):
-    """A validation over whole images: step, loss of training so far, mean foreground Dice, Dice per class, whether best."""
+    """A validation over whole images. `loss` is that of training (smoothed); `dice` the mean over foreground classes."""
 
     kind: Literal["validated"] = "validated"
     step: int

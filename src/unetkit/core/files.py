@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: temporary file beside the target, fsync, rename. Folders are locked by their user."""
+"""Files appear whole or not at all: temporary file beside the target, fsync, rename. A folder has one writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PARTIAL = ".unetkit-partial"
 def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path (same folder, same suffix) to write; on success fsync it and rename it to `path`.
 
-    On any error, or on a kill, `path` is what it was before. Raises MachineError for a full disk or an unwritable folder.
+    On any error, or on a kill, `path` is what it was before. Raises MachineError: full disk, unwritable folder.
     """
     path = Path(path)
     with disk_errors(path):
@@ -65,7 +65,9 @@ def read_json(path: Path, what: str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{path}: {what} is missing; is {Path(path).parent} a folder that `unetkit train` wrote?") from None
+        raise RunError(
+            f"{path}: {what} is missing; is {Path(path).parent} a folder that `unetkit train` wrote?"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: {what} is damaged ({error}); train again into a new folder") from None
 
@@ -79,9 +81,13 @@ def disk_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MachineError(f"{path}: the disk is full; free some space and run the same command again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise MachineError(f"{path}: cannot write here ({error.strerror}); choose a folder you may write to") from error
+            raise MachineError(
+                f"{path}: cannot write here ({error.strerror}); choose a folder you may write to"
+            ) from error
         if error.errno in (errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
-            raise MachineError(f"{path}: a file stands where a folder is needed ({error.filename}); choose another name") from error
+            raise MachineError(
+                f"{path}: a file stands where a folder is needed ({error.filename}); choose another name"
+            ) from error
         raise
 
 
@@ -99,7 +105,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError(f"{folder}: another process is at work in this folder; wait for it, or choose another -o") from None
+            raise RunError(
+                f"{folder}: another process is at work in this folder; wait for it, or choose another -o"
+            ) from None
         yield
     finally:
         os.close(handle)

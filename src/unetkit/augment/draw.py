@@ -1,0 +1,98 @@
+"""Draw every random parameter first: a record of arrays, one row per sample, that can be stored and replayed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unetkit.augment.plan import AugmentPlan
+
+# Share of the samples that are blurred: sharp images stay the rule.
+BLURRED = 0.2
+# Elastic amplitudes beyond this many standard deviations are cut, so that the reach of the warp is bounded.
+ELASTIC_CUT = 2.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Parameters of B samples in D dimensions. Everything that the warp and the intensity pass do is in here.
+
+    matrix_BDD: maps an offset from the patch centre (pixels of the patch) to an offset in the image (pixels).
+    elastic_BDG: displacements in pixels on a coarse grid of shape G, or None where there are none.
+    gain_B, shift_B, gamma_B, noise_B (standard deviation), blur_B (standard deviation, 0: none), noise_seed_B.
+    """
+
+    matrix_BDD: np.ndarray
+    elastic_BDG: np.ndarray | None
+    gain_B: np.ndarray
+    shift_B: np.ndarray
+    gamma_B: np.ndarray
+    noise_B: np.ndarray
+    blur_B: np.ndarray
+    noise_seed_B: np.ndarray
+
+
+def draw(plan: AugmentPlan, patch: Sequence[int], generators: Sequence[np.random.Generator]) -> Draws:
+    """Draw the parameters of one batch. One generator per sample: its draws depend on nothing else."""
+    grid = elastic_grid(plan, patch)
+    rows = [_draw_one(plan, len(patch), grid, g) for g in generators]
+    columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    elastic = columns.pop("elastic")
+    return Draws(elastic_BDG=elastic if plan.elastic > 0 else None, **columns)
+
+
+def elastic_grid(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
+    """Points of the coarse displacement grid that spans the patch (at least 4: cubic interpolation needs them)."""
+    return tuple(max(4, math.ceil(n / plan.elastic_spacing) + 1) for n in patch)
+
+
+def reach(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
+    """Pixels of the image, on each side of the centre, that a warped patch may touch along every axis."""
+    half = [n / 2 for n in patch]
+    turned = math.hypot(*half) if plan.rotate > 0 and len(patch) > 1 else None
+    if turned is None and plan.turn and len(patch) > 1:
+        turned = max(half)
+    zoom = math.exp(plan.scale + plan.stretch)
+    # a cubic spline through random points overshoots them a little, hence the fifth on top
+    margin = 1.2 * ELASTIC_CUT * plan.elastic
+    return tuple(math.ceil((turned if turned is not None else h) * zoom + margin) + 1 for h in half)
+
+
+def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.Generator) -> dict[str, np.ndarray]:
+    # Every number is drawn whether it is used or not: turning one change off leaves the others as they were.
+    flips = np.where(g.random(ndim) < 0.5, -1.0, 1.0) if plan.flip else (g.random(ndim), np.ones(ndim))[1]
+    quarter = int(g.integers(4))
+    angles = np.radians(g.uniform(-plan.rotate, plan.rotate, size=max(1, ndim * (ndim - 1) // 2)))
+    zoom = np.exp(g.uniform(-plan.scale, plan.scale) + g.uniform(-plan.stretch, plan.stretch, size=ndim))
+    matrix = np.diag(flips)
+    if ndim > 1:
+        planes = [(a, b) for a in range(ndim) for b in range(a + 1, ndim)]
+        for (a, b), angle in zip(planes, angles, strict=True):
+            # quarter turns act in the plane of the last two axes
+            extra = quarter * math.pi / 2 if plan.turn and (a, b) == (ndim - 2, ndim - 1) else 0.0
+            matrix = _rotation(ndim, a, b, angle + extra) @ matrix
+    matrix = np.diag(zoom) @ matrix
+    amplitude = min(abs(g.normal()), ELASTIC_CUT) * plan.elastic
+    field = g.uniform(-1, 1, size=(ndim, *grid))
+    blurred = g.random() < BLURRED
+    return {
+        "matrix_BDD": matrix,
+        "elastic": amplitude * field,
+        "gain_B": np.exp(g.uniform(-plan.contrast, plan.contrast)),
+        "shift_B": g.uniform(-plan.brightness, plan.brightness, size=())[()],
+        "gamma_B": np.exp(g.uniform(-plan.gamma, plan.gamma)),
+        "noise_B": g.uniform(0, plan.noise, size=())[()] if plan.noise else np.float64(0),
+        "blur_B": np.float64(g.uniform(0, plan.blur) if blurred else 0.0),
+        "noise_seed_B": g.integers(2**62),
+    }
+
+
+def _rotation(ndim: int, a: int, b: int, angle: float) -> np.ndarray:
+    matrix = np.eye(ndim)
+    # exact for quarter turns, so that they move pixels onto pixels
+    c, s = round(math.cos(angle), 15), round(math.sin(angle), 15)
+    matrix[a, a], matrix[b, b], matrix[a, b], matrix[b, a] = c, c, -s, s
+    return matrix

@@ -1,0 +1,207 @@
+"""Time and memory: a few steps are timed on this machine, and the arithmetic and the size of the network follow."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from unetkit.core.errors import MachineError, nearest
+from unetkit.core.events import Decided, Event
+from unetkit.core.machine import cores
+from unetkit.losses.expression import make_loss
+from unetkit.nets.build import UNet, build
+from unetkit.nets.spec import NetSpec
+from unetkit.plan.plan import Layout, MachinePlan, Precision
+
+# A schedule of fewer steps than this is not completed usefully: the network would be narrowed instead.
+# Measured on membranes in electron microscopy, see benchmarks/results.
+USEFUL_STEPS = 1500
+# A budget in steps takes the n-th candidate from this many steps on.
+STEPS_FOR_RANK = (100, 400, 1500, 6000, 20_000, 60_000)
+# Share of the budget that timing may take.
+TIMING_SHARE = 0.04
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How a step is computed."""
+
+    device: str
+    precision: Precision
+    layout: Layout
+    threads: int
+
+
+def find_device(wanted: str) -> str:
+    """'cpu', 'cuda' or 'mps': what is there for 'auto', or what was asked for. Raises MachineError where it is absent."""
+    there = ["cpu"]
+    if torch.cuda.is_available():
+        there.insert(0, "cuda")
+    if torch.backends.mps.is_available():
+        there.insert(0, "mps")
+    if wanted == "auto":
+        return there[0]
+    if wanted.split(":")[0] not in there:
+        hint = nearest(wanted, there)
+        raise MachineError(f"--device {wanted}: this machine has {', '.join(sorted(there))}{hint}")
+    return wanted
+
+
+def seconds_per_step(
+    spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic, seconds: float = 0.6
+) -> float:
+    """Median time of a training step (forward, loss, backward, update) on random data, after one to warm up."""
+    device = torch.device(arithmetic.device)
+    torch.set_num_threads(arithmetic.threads)
+    net = place(build(spec, seed=0), arithmetic).train()
+    loss = make_loss("ce + dice", spec.classes)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(batch, spec.in_channels, *patch, generator=generator)
+    image = image.to(device, memory_format=memory_format(arithmetic))
+    label = torch.randint(spec.classes, (batch, *patch), generator=generator).to(device)
+    times: list[float] = []
+    begin = time.perf_counter()
+    while len(times) < 3 or (time.perf_counter() - begin < seconds and len(times) < 20):
+        start = time.perf_counter()
+        with autocast(arithmetic):
+            logits = net(image)
+        torch.autograd.backward(loss(logits, label))
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[(len(times) - 1) // 2]
+
+
+def memory_format(arithmetic: Arithmetic) -> torch.memory_format:
+    """The memory layout of images and weights."""
+    return torch.channels_last if arithmetic.layout == "channels_last" else torch.contiguous_format
+
+
+def place(net: UNet, arithmetic: Arithmetic) -> UNet:
+    """The network on the device and in the layout of the arithmetic (in place)."""
+    return net.to(torch.device(arithmetic.device), memory_format=memory_format(arithmetic))  # type: ignore[call-overload, no-any-return]
+
+
+def autocast(arithmetic: Arithmetic) -> contextlib.AbstractContextManager[object]:
+    """The context in which a forward pass has the arithmetic's precision."""
+    if arithmetic.precision == "fp32":
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(arithmetic.device).type, torch.bfloat16)
+
+
+def choose_arithmetic(
+    spec: NetSpec,
+    patch: Sequence[int],
+    batch: int,
+    *,
+    device: str,
+    precision: str,
+    layout: str,
+    repeatable: bool,
+) -> Generator[Event, None, tuple[MachinePlan, dict[str, str]]]:
+    """Precision and memory layout: what is pinned, else the fastest of a few timed steps.
+
+    With `repeatable` (a budget in steps and a pinned precision) nothing is timed: two runs must decide alike.
+    """
+    device = find_device(device)
+    threads = cores()
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (_precision(precision),)
+    layouts: tuple[Layout, ...] = ("contiguous", "channels_last") if layout == "auto" else (_layout(layout),)
+    reasons = {
+        "machine.threads": f"the processors this process may use: {threads}",
+        "machine.device": f"{device}: the fastest device here" if device != "cpu" else "no GPU was found, or the CPU was asked for",
+    }
+    if repeatable and precision != "auto":
+        chosen = Arithmetic(device, precisions[0], layouts[-1], threads)
+        reasons["machine.precision"] = "as asked"
+        reasons["machine.layout"] = (
+            "as asked" if layout != "auto" else "not timed: steps and precision are pinned, so that the run can be repeated"
+        )
+    else:
+        timed: dict[Arithmetic, float] = {}
+        for p in precisions:
+            for m in layouts:
+                arithmetic = Arithmetic(device, p, m, threads)
+                if len(precisions) * len(layouts) == 1:
+                    timed[arithmetic] = 0.0
+                    break
+                timed[arithmetic] = seconds_per_step(spec, patch, batch, arithmetic)
+        chosen = min(timed, key=lambda a: timed[a])
+        table = ", ".join(f"{a.precision} {a.layout} {s * 1000:.0f} ms" for a, s in timed.items())
+        timed_why = f"fastest of timed steps here: {table}" if len(timed) > 1 else "as asked"
+        reasons["machine.precision"] = timed_why if precision == "auto" else "as asked"
+        reasons["machine.layout"] = timed_why if layout == "auto" else "as asked"
+    yield Decided(what="machine.precision", value=chosen.precision, why=reasons["machine.precision"])
+    yield Decided(what="machine.layout", value=chosen.layout, why=reasons["machine.layout"])
+    plan = MachinePlan(device=device, precision=chosen.precision, layout=chosen.layout, threads=threads)
+    return plan, reasons
+
+
+def _precision(text: str) -> Precision:
+    return "bf16" if text == "bf16" else "fp32"
+
+
+def _layout(text: str) -> Layout:
+    return "channels_last" if text == "channels_last" else "contiguous"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network and a batch that a budget may afford."""
+
+    spec: NetSpec
+    batch: int
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What was chosen, the seconds a step takes (None: not timed), the steps that fit, and why."""
+
+    candidate: Candidate
+    step: float | None
+    steps: int
+    why: str
+
+
+def choose_capacity(
+    candidates: Sequence[Candidate], patch: Sequence[int], arithmetic: Arithmetic, *, seconds: float
+) -> Capacity:
+    """The largest candidate (they come in rising cost) that completes `USEFUL_STEPS` in `seconds`, else the smallest."""
+    chosen: tuple[Candidate, float] | None = None
+    tried: list[str] = []
+    began = time.perf_counter()
+    for candidate in candidates:
+        if chosen is not None and time.perf_counter() - began > TIMING_SHARE * seconds:
+            break
+        step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic)
+        width = candidate.spec.channels[0]
+        tried.append(f"width {width} batch {candidate.batch} {step * 1000:.0f} ms")
+        if chosen is not None and seconds / step < USEFUL_STEPS:
+            break
+        chosen = (candidate, step)
+    if chosen is None:
+        raise ValueError("no candidates")
+    candidate, step = chosen
+    steps = max(1, int(seconds / step))
+    enough = steps >= USEFUL_STEPS
+    why = "the largest that" if enough and len(candidates) > 1 else "it" if enough else "more minutes would help: it"
+    return Capacity(candidate, step, steps, f"{why} completes {steps} steps in time; timed here: {', '.join(tried)}")
+
+
+def candidate_for_steps(candidates: Sequence[Candidate], steps: int) -> Capacity:
+    """The candidate for a budget in steps: by their number alone, so that the same command decides alike everywhere."""
+    rank = sum(steps >= least for least in STEPS_FOR_RANK)
+    candidate = candidates[min(rank, len(candidates) - 1)]
+    return Capacity(candidate, None, steps, f"for {steps} steps; not timed, so that the run can be repeated")
+
+
+def arithmetic_of(machine: MachinePlan) -> Arithmetic:
+    """The arithmetic that a plan has fixed."""
+    return Arithmetic(machine.device, machine.precision, machine.layout, machine.threads)

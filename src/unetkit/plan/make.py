@@ -1,0 +1,243 @@
+"""From the data and the request to a plan: one pass over the images, the rules, a few timed steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from unetkit.core.errors import PlanError, nearest
+from unetkit.core.events import Decided, Event, Started
+from unetkit.core.machine import format_duration, format_memory
+from unetkit.data.case import Case
+from unetkit.data.legend import Legend
+from unetkit.data.prepare import CaseReader, fit
+from unetkit.data.store import prepared_bytes
+from unetkit.losses.expression import make_loss
+from unetkit.nets.geometry import activation_memory, geometry
+from unetkit.nets.presets import preset
+from unetkit.plan import rules
+from unetkit.plan.budget import (
+    Candidate,
+    Capacity,
+    arithmetic_of,
+    candidate_for_steps,
+    choose_arithmetic,
+    choose_capacity,
+)
+from unetkit.plan.fingerprint import Fingerprint, fingerprint
+from unetkit.plan.plan import SETTABLE, BudgetPlan, DataPlan, Plan, PredictPlan, Request
+
+# Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
+FINISH_SHARE, FINISH_MOST = 0.06, 25.0
+# Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
+SMALL_IMAGE = 1_500_000
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The plan, what it was made from, and what it will cost. `reserve`: seconds of the minutes not left for steps."""
+
+    plan: Plan
+    facts: Fingerprint
+    reserve: float
+    seconds: float | None
+    steps: int | None
+    memory: int
+
+
+def make_plan(
+    cases: Sequence[Case], legend: Legend, data: DataPlan, request: Request
+) -> Generator[Event, None, Planned]:
+    """Decide everything. `cases` are those that training may see. Yields one Decided per decision.
+
+    Raises PlanError: an unknown or impossible setting; DataError: an unreadable file; MachineError: no such device.
+    """
+    began = time.perf_counter()
+    for name in request.settings:
+        if name.split(".")[0] not in SETTABLE:
+            hint = nearest(name.split(".")[0], SETTABLE)
+            raise PlanError(f"--set {name}: only these parts of a plan can be set: {', '.join(SETTABLE)}{hint}")
+    yield Started(task="plan")
+    facts = fingerprint(cases, legend)
+    plan, why, candidates = _draft(facts, legend, data, request)
+    settings = request.settings
+    if settings:
+        plan = plan.override(settings, "--set")
+    make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)  # refuses unknown losses now
+    _check_patch(plan)
+    if "prepare.mean" not in settings:
+        plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
+    pinned = {"device": "machine.device", "precision": "machine.precision", "layout": "machine.layout"}
+    wanted = {
+        flag: str(settings.get(field, getattr(request, flag))) for flag, field in pinned.items()
+    }
+    machine, why_machine = yield from choose_arithmetic(
+        plan.net,
+        plan.sampling.patch,
+        plan.sampling.batch,
+        device=wanted["device"],
+        precision=wanted["precision"],
+        layout=wanted["layout"],
+        repeatable=request.steps is not None,
+    )
+    plan = plan.model_copy(update={"machine": machine})
+    why |= why_machine
+
+    free = not {"net.channels", "sampling.batch"} & set(settings) and request.model is None
+    seconds = _budget_seconds(plan.budget)
+    if not free:
+        candidates = [Candidate(plan.net, plan.sampling.batch)]
+    if request.steps is not None:
+        capacity = candidate_for_steps(candidates, request.steps)
+    else:
+        finish = min(FINISH_SHARE * seconds, FINISH_MOST)
+        left = seconds - finish - (time.perf_counter() - began)
+        capacity = choose_capacity(candidates, plan.sampling.patch, arithmetic_of(machine), seconds=max(left, 1.0))
+    if free:
+        plan = plan.model_copy(
+            update={
+                "net": plan.net.replace({"channels": capacity.candidate.spec.channels}),
+                "sampling": plan.sampling.model_copy(update={"batch": capacity.candidate.batch}),
+            }
+        )
+        why["net.channels"] = capacity.why
+        why["sampling.batch"] = "chosen with the width, see net.channels"
+    elif request.model is not None:
+        why["net.channels"] = f"as asked: --model {request.model}"
+    if not {"optim.ema", "optim.lr"} & set(settings):
+        optim, why_optim = rules.optim(capacity.steps)
+        plan = plan.model_copy(update={"optim": plan.optim.model_copy(update={"ema": optim.ema})})
+        why |= why_optim
+    for name in settings:
+        why[name] = "as asked"
+    for flag, field in pinned.items():
+        if getattr(request, flag) != "auto":
+            why[field] = "as asked"
+    plan = Plan.parse(plan.model_copy(update={"reasons": why}).model_dump(), "the plan")
+    for name, reason in why.items():
+        if not name.startswith("machine."):
+            yield Decided(what=name, value=show(plan, name), why=reason)
+    spent = time.perf_counter() - began
+    reserve = 0.0 if request.minutes is None else spent + min(FINISH_SHARE * seconds, FINISH_MOST)
+    memory = training_memory(plan, facts)
+    estimate = None if request.minutes is None and request.steps is None else seconds
+    if request.steps is not None:
+        estimate = None if capacity.step is None else capacity.step * request.steps
+    yield Decided(what="cost", value=_cost(plan, capacity, estimate, memory), why="")
+    return Planned(plan, facts, reserve, estimate, capacity.steps, memory)
+
+
+def _draft(
+    facts: Fingerprint, legend: Legend, data: DataPlan, request: Request
+) -> tuple[Plan, dict[str, str], list[Candidate]]:
+    """The plan by the rules alone, why, and the networks that timing may choose from."""
+    prepare, why = rules.prepare(facts)
+    stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
+    side, why["sampling.patch"] = rules.patch(facts, stem)
+    depth, why_depth = rules.levels(side, stem)
+    classes = len(legend.classes)
+    specs = [
+        (batch, rules.network(classes, prepare.channels, width, depth, stem)) for width, batch in rules.CAPACITIES
+    ]
+    candidates = [Candidate(spec, batch) for batch, spec in specs]
+    net = specs[1][1]
+    if request.model is not None:
+        net = preset(request.model).spec.replace({"classes": classes, "in_channels": prepare.channels})
+        why.pop("net.stem_stride")
+    else:
+        why["net.levels"] = why_depth
+    sampling, why_sampling = rules.sampling(facts, side, rules.CAPACITIES[1][1])
+    loss, why_loss = rules.loss(facts)
+    augment, why_augment = rules.augment(facts, side)
+    predict, why["predict.tta"] = _predict(facts)
+    budget, why_budget = _budget(request)
+    plan = Plan(
+        request=request,
+        data=data,
+        prepare=prepare,
+        net=net,
+        sampling=sampling,
+        loss=loss,
+        augment=augment,
+        optim=rules.optim(None)[0],
+        budget=budget,
+        predict=predict,
+        seed=request.seed,
+    )
+    return plan, why | why_sampling | why_loss | why_augment | why_budget, candidates
+
+
+def _budget(request: Request) -> tuple[BudgetPlan, dict[str, str]]:
+    if request.minutes is not None:
+        return BudgetPlan(minutes=request.minutes), {"budget.minutes": "as asked"}
+    if request.steps is not None:
+        return BudgetPlan(steps=request.steps), {"budget.steps": "as asked"}
+    plan = BudgetPlan()
+    return plan, {
+        "budget.limit": f"no budget was given: training stops when validation has settled, after {plan.limit:g} minutes"
+        " at the latest"
+    }
+
+
+def _budget_seconds(budget: BudgetPlan) -> float:
+    return 60 * (budget.minutes if budget.minutes is not None else budget.limit)
+
+
+def _predict(facts: Fingerprint) -> tuple[PredictPlan, str]:
+    height, width = facts.median_size()
+    small = height * width <= SMALL_IMAGE
+    size = f"{height * width / 1e6:.1f} million pixels in the median image"
+    if small:
+        return PredictPlan(tta=True), f"{size}: averaging eight flips and turns costs little and steadies thin borders"
+    return PredictPlan(tta=False), f"{size}: eight flips and turns would take long; --tta turns them on"
+
+
+def _check_patch(plan: Plan) -> None:
+    divisor = geometry(plan.net).divisor
+    if any(p % d for p, d in zip(plan.sampling.patch, divisor, strict=True)):
+        fits = tuple(max(d, round(p / d) * d) for p, d in zip(plan.sampling.patch, divisor, strict=True))
+        raise PlanError(
+            f"sampling.patch {plan.sampling.patch}: this network needs multiples of {divisor}; {fits} would fit"
+        )
+
+
+def _readers(cases: Sequence[Case], plan: Plan) -> Generator[CaseReader, None, None]:
+    for case in cases:
+        with CaseReader(case, plan.prepare) as reader:
+            yield reader
+
+
+def training_memory(plan: Plan, facts: Fingerprint) -> int:
+    """Bytes that training is expected to hold: activations, four copies of the parameters, prepared images, the libraries."""
+    width = 2 if plan.machine.precision == "bf16" else 4
+    activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
+    images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)
+    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + 450_000_000
+
+
+def show(plan: Plan, dotted: str) -> str:
+    """The value of a field as a user reads it."""
+    if dotted == "net.levels":
+        return str(plan.net.levels)
+    value: object = plan
+    for part in dotted.split("."):
+        value = getattr(value, part)
+    if isinstance(value, tuple):
+        return " × ".join(str(v) for v in value) if dotted.endswith("patch") else ", ".join(str(v) for v in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)
+
+
+def _cost(plan: Plan, capacity: Capacity, seconds: float | None, memory: int) -> str:
+    parts = []
+    if seconds is not None:
+        parts.append(f"about {format_duration(seconds)}")
+    if plan.budget.steps is None and plan.budget.minutes is None:
+        parts.append(f"at most {format_duration(60 * plan.budget.limit)}")
+    if capacity.steps is not None:
+        parts.append(f"{capacity.steps} steps" + (f" of {capacity.step * 1000:.0f} ms" if capacity.step else ""))
+    parts.append(f"{geometry(plan.net).parameters / 1e6:.2f} million parameters")
+    parts.append(f"{format_memory(memory)} of memory")
+    return ", ".join(parts)

@@ -1,0 +1,211 @@
+"""The plan: everything that decides a run, as one frozen value that is saved beside the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from unetkit.augment.plan import AugmentPlan
+from unetkit.core.config import Config
+from unetkit.core.errors import PlanError
+from unetkit.core.files import read_json, write_json
+from unetkit.data.legend import Legend
+from unetkit.data.prepare import PreparePlan
+from unetkit.nets.spec import NetSpec
+
+VERSION = 1
+
+Precision = Literal["fp32", "bf16"]
+Layout = Literal["contiguous", "channels_last"]
+
+
+class DataPlan(Config):
+    """What is learnt from: the folder, what its masks mean, and what its files contained when the run began."""
+
+    path: str
+    legend: Legend
+    cases: int = Field(ge=1)
+    digest: str
+    """A digest of the names and contents of all images and masks: a resumed run refuses data that changed."""
+    synthetic: bool = False
+
+
+class SamplingPlan(Config):
+    """What one step sees."""
+
+    patch: tuple[int, ...] = (256, 256)
+    batch: int = Field(default=2, ge=1)
+    oversample: float = Field(default=0.33, ge=0, le=1)
+    """Share of the patches centred near a pixel of a class drawn evenly (rare classes are met more often)."""
+
+
+class LossPlan(Config):
+    """What is minimised: a sum of terms, and the weight of each class in the cross-entropy."""
+
+    terms: str = "ce + dice"
+    class_weights: tuple[float, ...] | None = None
+
+
+class OptimPlan(Config):
+    """AdamW (Loshchilov 2019), a warm-up and a cosine over the budget, and an average of the weights."""
+
+    lr: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    """Not applied to norms and biases."""
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    """Fraction of the budget over which the learning rate rises from zero."""
+    clip: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    """Share of the old average that stays at every step."""
+
+
+class BudgetPlan(Config):
+    """How long: minutes, or steps, or (neither) until validation has settled, at the longest `limit` minutes."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+    limit: float = Field(default=60.0, gt=0)
+    validations: int = Field(default=12, ge=1)
+    """How often whole images are validated, evenly over the budget."""
+    validation_cases: int = Field(default=16, ge=1)
+    """Most cases used on the way; at the end all are."""
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Self:
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError("minutes and steps exclude each other: give one of them")
+        return self
+
+
+class MachinePlan(Config):
+    """How the arithmetic is done: chosen by timed steps on this machine, kept by a resumed run."""
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    layout: Layout = "contiguous"
+    threads: int = Field(default=1, ge=1)
+
+
+class PredictPlan(Config):
+    """How the model is used unless the user says otherwise."""
+
+    tta: bool = False
+    """Average the predictions of the eight flips and quarter turns."""
+
+
+class Request(Config):
+    """What the user asked for. A command that asks for the same goes on with the run; another is refused."""
+
+    minutes: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    classes: tuple[str, ...] | None = None
+    ignore: int | None = None
+    background: int | Literal["auto", "none"] = "auto"
+    model: str | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    layout: Literal["auto", "contiguous", "channels_last"] = "auto"
+    device: str = "auto"
+    settings: dict[str, Any] = {}
+    """Fields of the plan that were set by flag or file, by their dotted names."""
+
+
+class Plan(Config):
+    """All decisions of a run. `reasons` maps a dotted field name to one sentence that says why it has its value."""
+
+    version: Literal[1] = 1
+    request: Request
+    data: DataPlan
+    prepare: PreparePlan
+    net: NetSpec
+    augment: AugmentPlan = AugmentPlan()
+    loss: LossPlan = LossPlan()
+    sampling: SamplingPlan = SamplingPlan()
+    optim: OptimPlan = OptimPlan()
+    budget: BudgetPlan = BudgetPlan()
+    machine: MachinePlan = MachinePlan()
+    predict: PredictPlan = PredictPlan()
+    seed: int = 0
+    reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        classes = len(self.data.legend.classes)
+        if self.net.classes != classes:
+            raise ValueError(f"net.classes is {self.net.classes}, but the masks have {classes} classes; set it so")
+        if self.net.in_channels != self.prepare.channels:
+            raise ValueError(
+                f"net.in_channels is {self.net.in_channels}, but images are prepared with {self.prepare.channels}"
+                " channels (prepare.channels); make them equal"
+            )
+        if len(self.sampling.patch) != self.net.ndim:
+            raise ValueError(
+                f"sampling.patch has {len(self.sampling.patch)} lengths, but the network has {self.net.ndim} axes"
+            )
+        weights = self.loss.class_weights
+        if weights is not None and len(weights) != classes:
+            raise ValueError(f"loss.class_weights has {len(weights)} values, but there are {classes} classes")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write plan.json, whole or not at all. Raises MachineError where the disk refuses."""
+        write_json(path, self.model_dump(mode="json"))
+
+    @classmethod
+    def load(cls, path: Path) -> Plan:
+        """Read plan.json. Raises RunError (absent, damaged) or PlanError (unknown or wrong field, newer version)."""
+        values = read_json(path, "the plan")
+        if isinstance(values, dict) and values.get("version", VERSION) != VERSION:
+            raise PlanError(
+                f"{path}: version {values['version']} of the plan was written by another unetkit; this one reads"
+                f" version {VERSION}; install the unetkit that wrote it"
+            )
+        return cls.parse(values, str(path))
+
+    def digest(self) -> str:
+        """Changes when any decision changes (reasons and the place of the data left out)."""
+        values = self.model_dump(mode="json", exclude={"reasons": True, "data": {"path"}})
+        return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+# The parts of a plan that a user may set, by flag or file. The rest is read off the data or is a record.
+SETTABLE = ("prepare", "net", "augment", "loss", "sampling", "optim", "budget", "machine", "predict")
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings from a YAML or JSON file, flattened to dotted names. Raises PlanError: absent, not YAML, not a mapping."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise PlanError(f"{path}: there is no such settings file") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise PlanError(f"{path}: cannot be read as YAML or JSON: {reason}") from None
+    if not isinstance(values, dict):
+        raise PlanError(f"{path}: must hold settings such as 'optim: {{lr: 0.001}}', not {type(values).__name__}")
+    if "version" in values and "request" in values:
+        # a whole plan.json: its settings are taken, what it recorded of its own data is not
+        values = {name: values[name] for name in SETTABLE if name in values and name not in ("machine",)}
+        values.get("net", {}).pop("classes", None)
+        values.get("net", {}).pop("in_channels", None)
+        values.pop("prepare", None)
+        values.get("budget", {}).pop("minutes", None)
+        values.get("budget", {}).pop("steps", None)
+    return flatten(values)
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{'optim': {'lr': 1}} → {'optim.lr': 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{name}."))
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat

@@ -1,0 +1,74 @@
+"""events.jsonl: every event of a run as one line of JSON, on disk as soon as it happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from unetkit.core.errors import RunError
+from unetkit.core.events import Event
+from unetkit.core.files import disk_errors
+
+NAME = "events.jsonl"
+
+
+class EventLog:
+    """Appends to the log of a run. `time` in a line: seconds since the first event of the run, all sittings together."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / NAME
+        self._offset = _last_time(self.path)
+        self._began = time.perf_counter()
+
+    def write(self, event: Event) -> None:
+        """Append one line. Raises MachineError where the disk refuses."""
+        seconds = round(self._offset + time.perf_counter() - self._began, 3)
+        line = json.dumps({"time": seconds, **event.model_dump(mode="json")}, ensure_ascii=False) + "\n"
+        with disk_errors(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def bytes(self) -> int:
+        """Length of the log now."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def truncate(self, length: int) -> None:
+        """Forget what was logged after the last saved state: those steps will be done again."""
+        if self.bytes() > length:
+            with disk_errors(self.path):
+                os.truncate(self.path, length)
+            self._offset = _last_time(self.path)
+            self._began = time.perf_counter()
+
+
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """All events of a run as plain values; a last line that a kill cut short is left out.
+
+    Raises RunError for a damaged line in the middle.
+    """
+    path = run / NAME
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    events: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise RunError(f"{path}: line {number} is damaged ({error}); delete the line") from None
+    return events
+
+
+def _last_time(path: Path) -> float:
+    if not path.exists():
+        return 0.0
+    last = 0.0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            last = max(last, float(json.loads(line)["time"]))
+        except (json.JSONDecodeError, KeyError):
+            continue
+    return last

@@ -1,0 +1,168 @@
+"""The training loop: steps until the budget is spent, whole-image validation on the way, the state saved every few
+seconds. A generator of events; the same run folder goes on where it was.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from unetkit.core.errors import RunError
+from unetkit.core.events import Decided, Event, Progress, Saved, Validated
+from unetkit.core.files import remove_partial
+from unetkit.core.rng import key
+from unetkit.data.patches import PreparedCase
+from unetkit.losses.expression import make_loss
+from unetkit.nets.build import build
+from unetkit.nets.weights import save_weights
+from unetkit.plan.budget import arithmetic_of, place
+from unetkit.plan.plan import Plan
+from unetkit.train.log import EventLog
+from unetkit.train.optim import Average, make_optimiser
+from unetkit.train.schedule import Schedule
+from unetkit.train.state import Position, load_state, read_position, save_state
+from unetkit.train.step import Batches, train_step
+from unetkit.train.validate import validate
+
+BEST, LAST = "weights.safetensors", "last.safetensors"
+# The state is saved this often (s), and more seldom where saving is slow: at most one fortieth of the time goes there.
+SAVE_EVERY, SAVE_SHARE = 5.0, 40.0
+# A validation this close to the best counts as equal, and the later, more trained weights are kept.
+EQUAL = 0.003
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sitting ended: finished, or stopped by the user, and where."""
+
+    position: Position
+    finished: bool
+
+
+def fit(
+    plan: Plan,
+    train_cases: Sequence[PreparedCase],
+    val_cases: Sequence[PreparedCase],
+    run: Path,
+    log: EventLog,
+    should_stop: Callable[[], bool] = lambda: False,
+    reserve: float = 0.0,
+) -> Generator[Event, None, Outcome]:
+    """Train `plan` in the folder `run` (held by the caller) until its budget is spent or `should_stop()` says so.
+
+    `reserve`: seconds of a budget in minutes that were, or will be, spent outside this loop.
+    Raises RunError: the saved state belongs to another plan or is damaged; the loss is no longer a number.
+    """
+    arithmetic = arithmetic_of(plan.machine)
+    torch.set_num_threads(arithmetic.threads)
+    net = place(build(plan.net, seed=key(plan.seed, "weights")), arithmetic)
+    optimiser = make_optimiser(net, plan.optim)
+    average = Average(net, plan.optim.ema)
+    remove_partial(run)
+    position = read_position(run)
+    if position is None:
+        position = Position(plan=plan.digest(), reserve=reserve)
+    elif position.plan != plan.digest():
+        raise RunError(
+            f"{run / 'plan.json'}: the plan changed after step {position.step} of this run; restore it, or train into"
+            " a new folder with -o"
+        )
+    else:
+        load_state(run, net, average, optimiser)
+        log.truncate(position.log_bytes)
+        yield Decided(
+            what="resume",
+            value=f"step {position.step}",
+            why=f"{run} holds a run that was interrupted after {position.elapsed:.0f} s of training",
+        )
+    if position.finished:
+        return Outcome(position, finished=True)
+
+    schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
+    batches = Batches(train_cases, plan)
+    loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)
+    now = position.model_dump()
+    began = time.perf_counter() - position.elapsed
+    saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf
+
+    def save(finished: bool = False) -> Position:
+        now["elapsed"] = time.perf_counter() - began
+        now["log_bytes"] = log.bytes()
+        now["settled"], now["looks"], now["finished"] = schedule.settled, tuple(schedule.looks), finished
+        position = Position(**now)
+        save_state(run, net, average, optimiser, position)
+        return position
+
+    while True:
+        elapsed = time.perf_counter() - began
+        fraction = schedule.fraction(now["step"], elapsed)
+        mark = schedule.mark(fraction, elapsed)
+        if mark > now["mark"] and now["step"] > 0:
+            now["mark"] = mark
+            result = validate(average.net, val_cases[: plan.budget.validation_cases], plan)
+            best = result.dice is None or now["peak"] is None or result.dice >= now["peak"] - EQUAL
+            if result.dice is not None:
+                now["peak"] = max(result.dice, now["peak"] or 0.0)
+            if best:
+                now["best"], now["best_step"] = result.dice, now["step"]
+                save_weights(average.net, run / BEST)
+            yield Validated(
+                step=now["step"],
+                fraction=fraction,
+                seconds=time.perf_counter() - began,
+                loss=now["loss"],
+                lr=schedule.learning_rate(fraction),
+                dice=result.dice,
+                per_class=result.per_class,
+                best=best,
+            )
+            if schedule.look(result.dice, time.perf_counter() - began):
+                yield Decided(
+                    what="settled",
+                    value=f"step {now['step']}",
+                    why="the last validations brought nothing better: the learning rate now falls to its end",
+                )
+        if fraction >= 1.0:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = schedule.learning_rate(fraction)
+        image_BCX, label_BX = batches(now["step"])
+        value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip)
+        if not math.isfinite(value):
+            raise RunError(
+                f"{run}: the loss is no longer a number at step {now['step']}; the state of a few seconds before is kept;"
+                " train into a new folder with a smaller --set optim.lr, or with --precision fp32"
+            )
+        now["step"] += 1
+        now["loss"] = value if now["loss"] is None else 0.95 * now["loss"] + 0.05 * value
+        average.update(net, now["step"])
+        clock = time.perf_counter()
+        if clock - told_at >= max(0.5, (clock - began) / 1000):
+            told_at = clock
+            fraction = schedule.fraction(now["step"], clock - began)
+            yield Progress(
+                task="train",
+                done=now["step"],
+                fraction=fraction,
+                eta=(clock - began) * (1 - fraction) / fraction if fraction > 0 else None,
+                loss=now["loss"],
+                dice=now["best"],
+            )
+        if should_stop():
+            return Outcome(save(), finished=False)
+        if clock - saved_at >= max(SAVE_EVERY, SAVE_SHARE * save_cost):
+            save()
+            saved_at = time.perf_counter()
+            save_cost = saved_at - clock
+
+    save_weights(average.net, run / LAST)
+    if not (run / BEST).exists():  # nothing could be validated: the last weights are the best known
+        save_weights(average.net, run / BEST)
+        now["best_step"] = now["step"]
+    yield Saved(path=str(run / BEST), what=f"the weights of step {now['best_step']}")
+    return Outcome(save(finished=True), finished=True)

@@ -1,0 +1,107 @@
+"""Everything that survives a restart, in one file that is whole or absent: state.safetensors in the run folder.
+
+Tensors: the network, its average, and the optimiser's moments. Numbers (steps, seconds, best score …) are text in the
+file's header. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from unetkit.core.config import Config
+from unetkit.core.errors import RunError
+from unetkit.core.files import atomic
+from unetkit.nets.build import UNet
+from unetkit.train.optim import Average
+
+NAME = "state.safetensors"
+
+
+class Position(Config):
+    """Where a run stands. `elapsed`: seconds of training, over all sittings."""
+
+    plan: str
+    step: int = Field(default=0, ge=0)
+    elapsed: float = Field(default=0.0, ge=0)
+    mark: int = 0
+    """Number of the last validation."""
+    loss: float | None = None
+    best: float | None = None
+    """Dice of the weights that are kept."""
+    peak: float | None = None
+    """Highest Dice so far (the weights kept may be later ones that are as good)."""
+    best_step: int | None = None
+    settled: float | None = None
+    looks: tuple[float, ...] = ()
+    reserve: float = 0.0
+    log_bytes: int = 0
+    """Length of events.jsonl when the state was saved."""
+    finished: bool = False
+
+
+def save_state(
+    run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer, position: Position
+) -> None:
+    """Write the state, whole or not at all. Raises MachineError where the disk refuses."""
+    tensors: dict[str, torch.Tensor] = {}
+    for prefix, module in (("net", net), ("average", average.net)):
+        for name, tensor in module.state_dict().items():
+            tensors[f"{prefix}/{name}"] = tensor.detach().cpu().contiguous()
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, tensor in values.items():
+            tensors[f"optim/{index}/{name}"] = tensor.detach().cpu().contiguous()
+    with atomic(run / NAME) as temporary:
+        save_file(tensors, temporary, metadata={"position": position.model_dump_json()})
+
+
+def read_position(run: Path) -> Position | None:
+    """Where the run in this folder stands; None where nothing was saved. Raises RunError for a damaged file."""
+    path = run / NAME
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        return Position.parse(json.loads(metadata["position"]), str(path))
+    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        raise RunError(f"{path}: the saved state is damaged ({error}); delete this file to start over") from None
+
+
+def load_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer) -> None:
+    """Put the saved tensors back. Raises RunError for a damaged file or one of another network."""
+    path = run / NAME
+    parts: dict[str, dict[str, torch.Tensor]] = {"net": {}, "average": {}}
+    moments: dict[int, dict[str, Any]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (a file handle, not a dict)
+                head, _, rest = name.partition("/")
+                if head == "optim":
+                    index, _, field = rest.partition("/")
+                    moments.setdefault(int(index), {})[field] = file.get_tensor(name)
+                else:
+                    parts[head][rest] = file.get_tensor(name)
+        net.load_state_dict(parts["net"])
+        average.net.load_state_dict(parts["average"])
+        if moments:
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+            _match_layout(optimiser)
+    except (SafetensorError, KeyError, RuntimeError, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise RunError(f"{path}: the saved state is damaged or of another network ({reason}); "
+                       "delete this file to start over") from None
+
+
+def _match_layout(optimiser: torch.optim.Optimizer) -> None:
+    """Give the moments the memory layout of their parameters: the fused update walks them side by side in memory."""
+    for parameter, values in optimiser.state.items():
+        for name, tensor in values.items():
+            if isinstance(tensor, torch.Tensor) and tensor.shape == parameter.shape:
+                values[name] = torch.empty_like(parameter).copy_(tensor)

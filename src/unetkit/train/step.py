@@ -1,0 +1,91 @@
+"""One training step, from pixels to updated weights. Read this file first.
+
+Everything random in a step comes from the key (seed, step, index of the sample): a step is the same whether the steps
+before it ran in this process or in one that was killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unetkit.augment.apply import augment, reach
+from unetkit.core.rng import numpy_generator
+from unetkit.data.patches import PatchSampler, PreparedCase, window
+from unetkit.losses.expression import Loss
+from unetkit.nets.build import UNet
+from unetkit.plan.budget import Arithmetic, autocast, memory_format
+from unetkit.plan.plan import Plan
+
+
+class Batches:
+    """Patches of every step: chosen, cut out with their surroundings, warped and changed in one go."""
+
+    def __init__(self, cases: Sequence[PreparedCase], plan: Plan) -> None:
+        self.cases = tuple(cases)
+        self.plan = plan
+        self.sampler = PatchSampler(cases, plan.sampling.patch, plan.sampling.oversample, plan.seed)
+        self.half = reach(plan.augment, plan.sampling.patch)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """image_BCX float32 and label_BX uint8 of `step`."""
+        images, labels, generators = [], [], []
+        for index in range(self.plan.sampling.batch):
+            number, centre = self.sampler.choose(step, index)
+            case = self.cases[number]
+            images.append(window(case.image_CX, centre, self.half))
+            labels.append(window(case.label_X, centre, self.half))
+            generators.append(numpy_generator(self.plan.seed, "augment", step, index))
+        return augment(
+            torch.from_numpy(np.stack(images)),
+            torch.from_numpy(np.stack(labels)),
+            self.plan.sampling.patch,
+            self.plan.augment,
+            generators,
+        )
+
+
+def train_step(
+    net: UNet,
+    optimiser: torch.optim.Optimizer,
+    loss: Loss,
+    image_BCX: Tensor,
+    label_BX: Tensor,
+    arithmetic: Arithmetic,
+    clip: float,
+) -> float:
+    """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision."""
+    device = next(net.parameters()).device
+    image_BCX = image_BCX.to(device, memory_format=memory_format(arithmetic))
+    label_BX = label_BX.to(device)
+    with autocast(arithmetic):
+        output = net(image_BCX)
+    value = supervise(loss, output, label_BX)
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(value)
+    torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+    optimiser.step()
+    return float(value.detach())
+
+
+def supervise(loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor) -> Tensor:
+    """The loss of the logits; with deep supervision the coarser ones count half as much at every level (Isensee 2021)."""
+    if isinstance(output, Tensor):
+        return loss(output, label_BX)
+    total, weights = loss(output[0], label_BX), 1.0
+    for level, logits in enumerate(output[1:], start=1):
+        total = total + 0.5**level * loss(logits, shrink(label_BX, logits.shape[2:]))
+        weights += 0.5**level
+    return total / weights
+
+
+def shrink(label_BX: Tensor, shape: Sequence[int]) -> Tensor:
+    """The label at a coarser level: the pixel nearest to the middle of every coarse pixel."""
+    for axis, n in enumerate(shape, start=1):
+        length = label_BX.shape[axis]
+        places = ((torch.arange(n, device=label_BX.device) + 0.5) * (length / n)).long().clamp_(max=length - 1)
+        label_BX = label_BX.index_select(axis, places)
+    return label_BX
