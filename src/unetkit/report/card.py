@@ -17,9 +17,8 @@ def write_model_card(run: Path) -> Path:
 
     Raises RunError (plan.json is missing or is no plan) and MachineError (the folder cannot be written).
     """
-    run = Path(run)
-    path = run / "README.md"
-    write_text(path, render_card(run))
+    path = Path(run) / "README.md"
+    write_text(path, render_card(path.parent))
     return path
 
 
@@ -29,7 +28,8 @@ def render_card(run: Path) -> str:
     scores = read_scores(facts)
     headline = views.headline(facts, scores)
     commands = [
-        f"{escape(what)}:\n\n```sh\n{line.replace('```', '')}\n```" for what, line in views.next_commands(facts)
+        f"{escape(what)}:\n\n```sh\n{line.replace('```', '')}\n```"
+        for what, line in views.next_commands(facts, run.name)[:2]
     ]
     parts = [
         f"# {escape(headline.title)}",

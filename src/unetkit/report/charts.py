@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 WIDTH, HEIGHT = 440, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 44  # margins: room for tick labels and axis titles
+LEFT, RIGHT, TOP, BOTTOM = 66, 14, 14, 44  # margins: room for tick labels and axis titles
 POINTS = 300  # more points than this per curve are averaged in equal bins: the screen shows no more
 
 Point = tuple[float, float]
@@ -83,17 +84,17 @@ def draw(
 ) -> Chart | None:
     """Lay out curves on common axes; None where no curve has a point. `best` is marked by a ring on the first curve.
 
-    `y_range` fixes the vertical axis; else it spans the data in round steps.
+    The horizontal axis starts at 0. `y_range` fixes the vertical one; else it spans the data in round steps.
     """
     curves = [c for c in curves if c.points]
     if not curves:
         return None
     xs = [x for c in curves for x, _ in c.points]
     ys = [y for c in curves for _, y in c.points]
-    x_ticks = ticks(min(xs), max(xs), 6)
+    x_span = (min(0.0, *xs), max(xs) if max(xs) > 0 else 1.0)
+    x_ticks = ticks(*x_span, 5)
     low, high = y_range or (min(ys), max(ys))
     y_ticks = ticks(low, high, 5)
-    x_span = (min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
     y_span = y_range or (min(y_ticks[0], low), max(y_ticks[-1], high))
     if y_span[0] == y_span[1]:
         y_span = (y_span[0] - 0.5, y_span[1] + 0.5)
@@ -131,7 +132,7 @@ def ticks(low: float, high: float, count: int) -> list[float]:
         return [low]
     raw = (high - low) / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.8)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
@@ -148,13 +149,14 @@ def short(value: float) -> str:
     return f"{value:.4g}" if size >= 1 else f"{value:.3g}"
 
 
-def smooth(points: Sequence[Point], share: float = 0.04) -> tuple[Point, ...]:
-    """Exponential moving average, bias-corrected at the start; its memory is `share` of all points."""
-    keep = 1 - 1 / max(1.0, share * len(points))
-    mean, weight, out = 0.0, 0.0, []
-    for x, y in points:
-        mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
-        out.append((x, mean / weight))
+def smooth(points: Sequence[Point], share: float = 0.05) -> tuple[Point, ...]:
+    """The mean over a window of `share` of all points, centred (so that it does not lag), narrower at the ends."""
+    half = int(share * len(points) / 2)
+    total = list(accumulate((y for _, y in points), initial=0.0))
+    out = []
+    for n, (x, _) in enumerate(points):
+        reach = min(half, n, len(points) - 1 - n)
+        out.append((x, (total[n + reach + 1] - total[n - reach]) / (2 * reach + 1)))
     return tuple(out)
 
 

@@ -21,8 +21,8 @@ from unetkit.report.facts import ClassFact, Facts, number, text
 
 IGNORE = 255  # class index of unlabelled pixels
 EXTRA, MISSED, CONFUSED, UNLABELLED = 1, 2, 3, 4
-# Orange against blue is told apart under every common colour blindness; yellow differs from both in lightness.
-ERROR_COLOURS = {EXTRA: "#ff8a1f", MISSED: "#3d9bff", CONFUSED: "#ffee58", UNLABELLED: "#8a8f98"}
+# Vermilion against blue is told apart under every common colour blindness; yellow differs from both in lightness.
+ERROR_COLOURS = {EXTRA: "#ff5a36", MISSED: "#35a7ff", CONFUSED: "#ffee58", UNLABELLED: "#8a8f98"}
 MOST_PIXELS = 4096 * 4096  # an example larger than this is not one that a run wrote
 LARGE_PNG = 400_000  # bytes: an image above this goes into the page as JPEG
 

@@ -37,7 +37,7 @@ if (overlays && tools) {
     const button = document.createElement("button");
     button.className = "zoom";
     button.type = "button";
-    button.textContent = "Enlarge";
+    button.textContent = "+";
     button.setAttribute("aria-label", "Enlarge: " + panel.querySelector("title").textContent);
     button.addEventListener("click", () => {
       dialog.querySelector("strong").textContent = panel.querySelector("title").textContent;

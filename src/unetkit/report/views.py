@@ -54,7 +54,8 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     cores = number(get(facts.plan, "machine.threads")) or number(facts.environment.get("cores"))
     device = text(get(facts.plan, "machine.device"), "cpu")
     where = f"on {plural(cores, 'processor core')}" if cores and device == "cpu" else f"on {device}"
-    images = number(get(facts.plan, "data.cases"))
+    trained = sum(row["split"] == "train" for row in facts.split)
+    images = float(trained) if trained else number(get(facts.plan, "data.cases"))
     learnt = "This network learnt" if seconds is None else f"In {format_duration(seconds)} {where} a network learnt"
     of = "" if images is None else f" from {plural(images, 'annotated image')}"
     precision = text(get(facts.plan, "machine.precision"), "")
@@ -150,14 +151,14 @@ def data_view(facts: Facts) -> DataView:
         small, large = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
         same = "all the same" if len(set(sizes)) == 1 else f"to {large[0]} × {large[1]}; {len(set(sizes))} sizes"
         tiles.append(("Size in pixels", f"{small[0]} × {small[1]}", same))
-        tiles.append(("Pixels in all", f"{sum(w * h for w, h in sizes) / 1e6:.1f} M", ""))
+        tiles.append(("Pixels in all", f"{sum(w * h for w, h in sizes) / 1e6:.3g} M", ""))
     if kinds := Counter((str(c.get("dtype", "?")), c.get("channels")) for c in cases):
         (dtype, channels), _ = kinds.most_common(1)[0]
         shown = plural(channels, "channel") if isinstance(channels, int) else ""
         tiles.append(("Stored as", dtype, shown + (" mostly, others too" if len(kinds) > 1 else "")))
     groups = {row.get("group", "") for row in facts.split} - {""}
     if groups:
-        tiles.append(("Groups", str(len(groups)), "kept on one side of the split"))
+        tiles.append(("Groups", str(len(groups)), ""))
     return DataView(tuple(tiles), _splits(facts), _fractions(facts), _leak(facts, groups), _legend_reason(facts))
 
 
@@ -269,9 +270,9 @@ def findings(facts: Facts) -> list[dict[str, str]] | None:
     return sorted(rows, key=lambda row: rank.get(row["severity"], 2))
 
 
-def next_commands(facts: Facts) -> list[tuple[str, str]]:
-    """(what for, command line) to go on with the run, with its folder and data filled in and quoted for a shell."""
-    run, data = shlex.quote(str(facts.run)), shlex.quote(text(get(facts.plan, "data.path"), "DATA"))
+def next_commands(facts: Facts, folder: str = "") -> list[tuple[str, str]]:
+    """(what for, command line) to go on: with the run's folder (or `folder`) and data, quoted for a shell."""
+    run, data = shlex.quote(folder or str(facts.run)), shlex.quote(text(get(facts.plan, "data.path"), "DATA"))
     ran = [str(c) for c in facts.environment.get("commands") or [] if isinstance(c, str)]
     train = next((c for c in reversed(ran) if " train " in f" {c} "), f"unetkit train {data} -o {run}")
     return [
