@@ -1,8 +1,8 @@
-"""One image with its label: what everything that reads data is handed."""
+"""One image with its label, and what a folder was understood to hold: what everything that reads data is handed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 IGNORE = 255
@@ -25,3 +25,29 @@ class Case:
     label: Path | None = None
     group: str | None = None
     split: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What a folder or a CSV was understood to be.
+
+    root: the folder (or the CSV). layout: a phrase for the user. cases: those with a label, in natural order.
+    unlabelled_cases: images without a mask; orphans: masks without an image. notes: what the user should know.
+    class_names, ignore: value → name, and the value of unlabelled pixels, where a `dataset.json` gives them.
+    synthetic: the images are generated, not measured (a file SYNTHETIC.txt says so).
+    """
+
+    root: Path
+    layout: str
+    cases: tuple[Case, ...]
+    unlabelled_cases: tuple[Case, ...] = ()
+    orphans: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    class_names: dict[int, str] = field(default_factory=dict)
+    ignore: int | None = None
+    synthetic: bool = False
+
+    @property
+    def unlabelled(self) -> tuple[Path, ...]:
+        """The image files that have no mask."""
+        return tuple(path for case in self.unlabelled_cases for path in case.images)

@@ -1,0 +1,238 @@
+"""What a folder holds: images, their masks, and how they belong together. Names only; no image is opened."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from unetkit.core.errors import DataError, nearest
+from unetkit.data.case import Case, Discovery
+from unetkit.data.formats import SUFFIXES, image_paths, is_image_name, natural_key
+from unetkit.data.nnunet import read_nnunet
+from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
+from unetkit.data.table import is_table, read_table
+
+__all__ = ["LAYOUTS", "SYNTHETIC", "Discovery", "discover", "images_of"]
+
+SYNTHETIC = "SYNTHETIC.txt"
+"""A file of this name in a data folder says, in its first line, that the images in it are generated."""
+
+LAYOUTS = (
+    "images/ + masks/ (or labels/, annotations/) with equal names; train/, val/, test/ with such folders in each; one "
+    "folder with NAME.png + NAME_mask.png (or _seg, _label); imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask"
+)
+
+
+def discover(path: Path) -> Discovery:
+    """Understand a folder or a CSV as a set of images and masks (see LAYOUTS). Subfolders become part of the ids.
+
+    Raises DataError: nothing there, no image, no pair (with examples of the names), ambiguous pairs.
+    """
+    path = Path(path)
+    _exists(path)
+    if path.is_file():
+        if path.suffix.lower() not in (".csv", ".tsv"):
+            raise DataError(f"{path}: this is a file; give the folder of images and masks, or a CSV of image,mask")
+        return _marked(read_table(path))
+    tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in (".csv", ".tsv") and is_table(p)]
+    if len(tables) == 1:
+        return _marked(read_table(tables[0]))
+    folders = {p.name.casefold(): p for p in _folders(path)}
+    if "imagestr" in folders:
+        return _marked(read_nnunet(path, folders))
+    found = _from_folders(path) or _from_flat(path)
+    return _marked(found)
+
+
+def images_of(path: str | Path) -> list[Path]:
+    """The images that a file, a folder or a glob pattern means, in natural order.
+
+    Of a folder: its own images (without the masks `NAME_mask.png` of images beside them), else those of its `images/`.
+    Raises DataError: nothing there, no images.
+    """
+    target = Path(path)
+    if target.is_file():
+        return [target]
+    if not target.exists() and glob.has_magic(str(path)):
+        names = glob.glob(str(path), recursive=True)
+        found = [Path(name) for name in names if is_image_name(Path(name)) and Path(name).is_file()]
+        if not found:
+            raise DataError(f"{path}: no image matches this pattern; images are {', '.join(SUFFIXES)}")
+        return sorted(found, key=lambda p: natural_key(str(p)))
+    _exists(target)
+    if own := image_paths(target):
+        images, masks = split_flat(named(own, target))
+        paired = {mask for _, _, mask in pair(images, masks).found}
+        return [p for p in own if p not in paired]
+    inner = [f for f in _folders(target) if folder_role(f.name) == ("images", "") or f.name.casefold() == "imagests"]
+    for folder in inner:
+        if found := image_paths(folder):
+            return found
+    holders = [f.name for f in _folders(target) if image_paths(f)]
+    where = f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {', '.join(SUFFIXES)}"
+    raise DataError(f"{target}: there are no images in this folder{where}")
+
+
+def _from_folders(root: Path) -> Discovery | None:
+    """Sibling folders of images and masks, anywhere below `root`; None where there are none."""
+    siblings = list(_siblings(root))
+    if not any(images and masks for _, images, masks in siblings):
+        return None
+    cases: list[Case] = []
+    unlabelled: list[Case] = []
+    orphans: list[Path] = []
+    notes: list[str] = []
+    examples: tuple[list[Path], list[Path]] = ([], [])
+    shown = ""
+    for base, image_folder, mask_folder in siblings:
+        images = named(_walk(image_folder), image_folder) if image_folder else []
+        masks = named(_walk(mask_folder), mask_folder) if mask_folder else []
+        above = next(f.relative_to(root).parent.parts for f in (image_folder, mask_folder) if f)
+        prefix = "/".join((*above, base) if base else above)
+        pairs = pair(images, masks)
+        new, left = _as_cases(pairs, prefix)
+        cases += new
+        unlabelled += left
+        orphans += [m.path for m in pairs.masks]
+        examples[0].extend(i.path for i in images)
+        examples[1].extend(m.path for m in masks)
+        if pairs.note:
+            notes.append(pairs.note)
+        if image_folder and mask_folder:
+            shown = shown or f"{image_folder.name}/ + {mask_folder.name}/ paired by name"
+    if not cases:
+        raise _no_pair(root, *examples)
+    splits = {case.split for case in cases} - {None}
+    inside = f", in {', '.join(s for s in ('train', 'val', 'test') if s in splits)}" if splits else ""
+    return _discovery(root, shown + inside, cases, unlabelled, orphans, notes)
+
+
+def _from_flat(root: Path) -> Discovery:
+    """Images and masks beside each other, told apart by the ends of their names."""
+    files = named(_walk(root), root)
+    if not files:
+        others = Counter(p.suffix.lower() or p.name for p in _files(root))
+        seen = ", ".join(f"{n} × {suffix}" for suffix, n in others.most_common(3))
+        what = f"no images in this folder, only {seen}" if others else "this folder is empty"
+        raise DataError(f"{root}: {what}; images are {', '.join(SUFFIXES)}. Understood are: {LAYOUTS}")
+    images, masks = split_flat(files)
+    pairs = pair(images, masks)
+    if not pairs.found:
+        raise _no_pair(root, [i.path for i in images], [m.path for m in masks])
+    cases, unlabelled = _as_cases(pairs, "")
+    example = pairs.found[0]
+    layout = f"one folder, masks told by their names ({example[1].name} + {example[2].name})"
+    return _discovery(root, layout, cases, unlabelled, [m.path for m in pairs.masks], [])
+
+
+def _siblings(folder: Path) -> Iterator[tuple[str, Path | None, Path | None]]:
+    """(base, image folder, mask folder) below `folder`: (\"\", images, masks), (\"train\", train, train_masks) …"""
+    children = _folders(folder)
+    roles = {child: folder_role(child.name) for child in children}
+    masks = _by_base(folder, [(roles[c][1], c) for c in children if roles[c][0] == "masks"], "masks")
+    images = _by_base(folder, [(roles[c][1], c) for c in children if roles[c][0] == "images"], "images")
+    for child in children:  # CamVid: train/ beside trainannot/; Carvana: train/ beside train_masks/
+        role, base = roles[child]
+        if not role and base in masks and base not in images:
+            images[base] = child
+    lone_images, lone_masks = sorted({*images} - {*masks}), sorted({*masks} - {*images})
+    if len(images) == len(masks) == len(lone_images) == len(lone_masks) == 1:  # original_images/ + masks/
+        images = {"": images[lone_images[0]]}
+        masks = {"": masks[lone_masks[0]]}
+    for base in sorted({*images, *masks}, key=natural_key):
+        yield base, images.get(base), masks.get(base)
+    for child in children:
+        if child not in (*images.values(), *masks.values()):
+            yield from _siblings(child)
+
+
+def _by_base(folder: Path, found: list[tuple[str, Path]], what: str) -> dict[str, Path]:
+    by_base: dict[str, Path] = {}
+    for base, child in found:
+        if base in by_base and any(True for _ in _walk(child)):
+            raise DataError(
+                f"{folder}: two folders of {what}, {by_base[base].name} and {child.name}; move one away, or say in a "
+                "CSV of image,mask which to use"
+            )
+        by_base[base] = child
+    return by_base
+
+
+def _as_cases(pairs: Pairs, prefix: str) -> tuple[list[Case], list[Case]]:
+    """Cases of the pairs, and of the images that are left; ids begin with `prefix`, a split folder says the split."""
+
+    def make(name: str, image: Path, mask: Path | None) -> Case:
+        full = f"{prefix}/{name}" if prefix else name
+        return Case(full, (image,), mask, None, split_of(full.split("/")[:-1]))
+
+    names = Counter(i.name.casefold() for i in pairs.images) + Counter(name.casefold() for name, _, _ in pairs.found)
+
+    def own_name(item: Named) -> str:
+        return item.name if names[item.name.casefold()] == 1 else f"{item.name}{item.path.suffix}"
+
+    return [make(*found) for found in pairs.found], [make(own_name(i), i.path, None) for i in pairs.images]
+
+
+def _discovery(
+    root: Path, layout: str, cases: list[Case], unlabelled: list[Case], orphans: list[Path], notes: list[str]
+) -> Discovery:
+    return Discovery(
+        root=root,
+        layout=layout,
+        cases=tuple(sorted(cases, key=lambda case: natural_key(case.id))),
+        unlabelled_cases=tuple(sorted(unlabelled, key=lambda case: natural_key(case.id))),
+        orphans=tuple(sorted(orphans, key=lambda p: natural_key(str(p)))),
+        notes=tuple(notes),
+    )
+
+
+def _marked(found: Discovery) -> Discovery:
+    """Say that the images are synthetic where a file beside them, or in a folder above (train/images), says so."""
+    root = found.root.absolute()
+    for folder in (root, *list(root.parents)[:2]):
+        if (folder / SYNTHETIC).is_file():
+            first = (folder / SYNTHETIC).read_text(encoding="utf-8", errors="replace").strip().partition("\n")[0]
+            return dataclasses.replace(found, synthetic=True, notes=(*found.notes, first or "the images are synthetic"))
+    return found
+
+
+def _no_pair(root: Path, images: list[Path], masks: list[Path]) -> DataError:
+    def some(paths: list[Path], what: str) -> str:
+        names = sorted((p.relative_to(root).as_posix() for p in paths), key=natural_key)[:2]
+        return f"{len(paths)} {what}" + (f" ({', '.join(names)})" if names else "")
+
+    seen = f"{some(images, 'images')}, {some(masks, 'masks')}"
+    return DataError(f"{root}: no image pairs with a mask: {seen}. Understood are: {LAYOUTS}")
+
+
+def _exists(path: Path) -> None:
+    """Raise DataError, with the nearest name beside it, where there is nothing."""
+    if path.exists():
+        return
+    above = path.absolute()
+    while not above.parent.is_dir():
+        above = above.parent
+    hint = nearest(above.name, os.listdir(above.parent))
+    raise DataError(f"{path}: there is no such file or folder{hint or f' (in {above.parent})'}")
+
+
+def _folders(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
+    return sorted(found, key=lambda p: natural_key(p.name))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All images below a folder, hidden ones left out, in natural order."""
+    yield from image_paths(folder)
+    for child in _folders(folder):
+        yield from _walk(child)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    yield from (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    for child in _folders(folder):
+        yield from _files(child)
