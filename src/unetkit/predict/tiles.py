@@ -53,6 +53,11 @@ class TileGrid:
             )
 
     @property
+    def largest(self) -> tuple[int, ...]:
+        """The longest read of each axis."""
+        return tuple(max(s.read_stop - s.read_start for s in axis) for axis in self.spans)
+
+    @property
     def work(self) -> float:
         """Pixels read per pixel of the image: 1 is a single tile."""
         return math.prod(

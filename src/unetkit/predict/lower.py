@@ -1,0 +1,104 @@
+"""A network made ready for inference: batch norm folded away, on its device, in the layout and precision chosen.
+
+Precision: in "bf16" the weights and feature maps are bfloat16 (8 bits of precision; sums inside a convolution are kept
+in float32 by the hardware), the head runs in float32. Labels differ from float32 only where two classes nearly tie.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from unetkit.core.errors import MachineError
+from unetkit.nets.build import UNet
+from unetkit.nets.weights import fold_batch_norm
+from unetkit.predict.options import PredictOptions
+
+Precision = Literal["fp32", "bf16"]
+
+_TRIAL = 256  # pixels a side of the tile that is timed
+_GAIN = 1.15  # bf16 must be faster by this factor to be worth its rounding
+
+
+class Lowered(nn.Module):
+    """A frozen copy of a network. Takes and gives float32, whatever it computes in."""
+
+    def __init__(self, net: UNet, precision: Precision, channels_last: bool, device: torch.device) -> None:
+        super().__init__()
+        self.net = fold_batch_norm(net).eval().requires_grad_(False).to(device)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net.to(self.dtype)
+        self.net.to(memory_format=self.format)  # type: ignore[call-overload]  # torch takes it, its stubs do not say so
+        if precision == "bf16":
+            head = self.net.get_submodule(_head(self.net))
+            head.float().register_forward_pre_hook(_to_float32)
+
+    def forward(self, image_BCX: torch.Tensor) -> torch.Tensor:
+        """Images (B, channels, *space), float32 → logits (B, classes, *space), float32."""
+        logits: torch.Tensor = self.net(image_BCX.to(dtype=self.dtype, memory_format=self.format))
+        return logits.float()
+
+
+def lower(net: UNet, precision: Precision, layout: str, device: torch.device) -> Lowered:
+    """The network ready to run. `layout` "auto" is channels_last for images and volumes, as every convolution library
+    prefers; the network that is given stays as it is."""
+    if layout == "auto":
+        layout = "channels_last" if net.spec.ndim == 2 else "contiguous"
+    return Lowered(net, precision, layout == "channels_last" and net.spec.ndim == 2, device)
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one. Raises MachineError: no such device on this machine."""
+    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        here.append("mps")
+    if name == "auto":
+        return torch.device(here[1] if len(here) > 1 else "cpu")
+    full = "cuda:0" if name == "cuda" else name
+    if full not in here:
+        raise MachineError(f"--device {name}: this machine has {', '.join(here)}; choose one of them, or auto")
+    return torch.device(full)
+
+
+def choose_precision(net: UNet, options: PredictOptions, device: torch.device) -> tuple[Precision, str]:
+    """The precision and, in words, why: as asked, or the faster of the two in a short trial on this machine."""
+    if options.precision != "auto":
+        return options.precision, "as asked"
+    if device.type == "mps":
+        return "fp32", "bf16 is not tried on this device"
+    seconds = {p: _time(lower(net, p, options.layout, device), net, device) for p in ("fp32", "bf16")}
+    gain = seconds["fp32"] / seconds["bf16"]
+    shown = f"a trial tile takes {seconds['fp32'] * 1e3:.0f} ms in fp32, {seconds['bf16'] * 1e3:.0f} ms in bf16"
+    return ("bf16" if gain >= _GAIN else "fp32"), shown
+
+
+def _time(lowered: Lowered, net: UNet, device: torch.device) -> float:
+    """Seconds of the best of two forward passes over one tile, after one to warm up."""
+    side = max(_TRIAL, *net.geometry.smallest) if net.spec.ndim < 3 else max(64, *net.geometry.smallest)
+    image = torch.zeros((1, net.spec.in_channels, *net.geometry.fit((side,) * net.spec.ndim)), device=device)
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(3):
+            start = time.perf_counter()
+            lowered(image)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _head(net: UNet) -> str:
+    """The name of the convolution that makes the logits."""
+    layers = {layer.name: layer for layer in net.program.layers}
+    layer = layers[net.program.outputs[0]]
+    while layer.kind != "conv":
+        layer = layers[layer.inputs[0]]
+    return layer.name
+
+
+def _to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(x.float() for x in inputs)

@@ -1,0 +1,22 @@
+"""A trained model as prediction sees it: the network, what its classes are called in masks, how its images are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unetkit.data.legend import Legend
+from unetkit.data.prepare import PreparePlan
+from unetkit.nets.build import UNet
+
+
+@dataclass(frozen=True)
+class Model:
+    """Everything that turns image files into mask files. Loading one from a run folder is the business of layers above.
+
+    net: the network, weights loaded. legend: from class indices to the values or colours of masks.
+    prepare: from the pixels of a file to the network's input.
+    """
+
+    net: UNet
+    legend: Legend
+    prepare: PreparePlan

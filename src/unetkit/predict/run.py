@@ -1,0 +1,135 @@
+"""Predict many files: skip what is done, go on past a bad one, name it at the end. A generator of events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetkit.core.errors import DataError, SpecError
+from unetkit.core.events import Done, Event, Progress, Saved, Started, Warned
+from unetkit.core.files import locked, remove_partial
+from unetkit.data.case import Case
+from unetkit.data.discover import images_of
+from unetkit.data.prepare import CaseReader
+from unetkit.predict.model import Model
+from unetkit.predict.options import OutputOptions, PredictOptions
+from unetkit.predict.outputs import Job, plan_jobs
+from unetkit.predict.predictor import Predictor
+from unetkit.predict.sinks import open_sinks
+
+_REPORT_EVERY = 0.5  # seconds between two progress events within an image
+
+
+@dataclass(frozen=True)
+class PredictResult:
+    """What became of the images. `done`: masks written now. `skipped`: masks that were there already.
+
+    `failed`: images that could not be predicted, each with its message.
+    """
+
+    done: tuple[Path, ...]
+    skipped: tuple[Path, ...]
+    failed: tuple[tuple[str, str], ...]
+
+
+def predict(
+    model: Model,
+    images: str | Path | Sequence[Case | Path],
+    out: Path,
+    options: PredictOptions | None = None,
+    outputs: OutputOptions | None = None,
+) -> Generator[Event, None, PredictResult]:
+    """Write a mask for each image into the folder `out`; returns a `PredictResult`.
+
+    `images`: a file, a folder, a pattern such as `images/*.png`, or what `discover` found. A file that is bad is
+    warned of and left out. Files appear whole or not at all; what is complete is skipped by the next run.
+
+    Raises DataError before anything starts: nothing found, two images with the same name, results among the images.
+    Raises MachineError: the disk is full, the folder not writable, memory or the device missing.
+    """
+    outputs = outputs or OutputOptions()
+    sources = images_of(images) if isinstance(images, str | Path) else images
+    jobs = plan_jobs(sources, Path(out), model.legend, outputs)
+    started = time.monotonic()
+    with locked(Path(out)):
+        for folder in {target.parent for job in jobs for target in job.targets}:
+            remove_partial(folder)
+        skipped = tuple(job for job in jobs if not outputs.overwrite and all(t.exists() for t in job.targets))
+        todo = [job for job in jobs if job not in skipped]
+        yield Started(task="predict", total=len(todo))
+        done, failed = (yield from _predict_all(model, todo, options)) if todo else ([], [])
+    result = PredictResult(tuple(done), tuple(job.label for job in skipped), tuple(failed))
+    yield Done(task="predict", message=_summary(result), seconds=time.monotonic() - started)
+    return result
+
+
+def _predict_all(
+    model: Model, jobs: Sequence[Job], options: PredictOptions | None
+) -> Generator[Event, None, tuple[list[Path], list[tuple[str, str]]]]:
+    predictor = Predictor(model.net, options)
+    yield from predictor.decisions
+    clock = _Clock(len(jobs))
+    done: list[Path] = []
+    failed: list[tuple[str, str]] = []
+    for number, job in enumerate(jobs):
+        try:
+            yield from _predict_one(model, predictor, job, clock, number)
+        except (DataError, SpecError) as error:
+            message = str(error) if job.name in str(error) else f"{job.name}: {error}"
+            failed.append((job.name, message))
+            yield Warned(message=message)
+        else:
+            done.append(job.label)
+            for target in job.targets:
+                yield Saved(path=str(target), what="prediction")
+        yield clock.progress(number + 1, 1.0, job.name)
+    return done, failed
+
+
+def _predict_one(
+    model: Model, predictor: Predictor, job: Job, clock: _Clock, number: int
+) -> Generator[Event, None, None]:
+    wants_probabilities = job.probabilities is not None
+    with CaseReader(job.source, model.prepare) as reader:
+        yield from predictor.remarks(reader.shape)
+        pixels, total = 0, reader.shape[0] * reader.shape[1]
+        pieces = predictor.regions(reader, wants_probabilities)
+        with open_sinks(job, reader.shape, model.legend) as sink:
+            for piece in pieces:
+                sink(piece, reader)
+                pixels += piece.region.size
+                if pixels < total and clock.due():
+                    yield clock.progress(number, pixels / total, job.name)
+
+
+class _Clock:
+    """Progress of a list of images, with the time that is left by what has been done so far."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._start = self._last = time.monotonic()
+
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= _REPORT_EVERY
+
+    def progress(self, done: int, part: float, note: str) -> Progress:
+        """`done` images are complete; of the current one (when `part` < 1) this part."""
+        self._last = time.monotonic()
+        fraction = min(1.0, (done + (part if part < 1 else 0)) / self._total)
+        eta = (self._last - self._start) * (1 - fraction) / fraction if fraction > 0 else None
+        return Progress(task="predict", done=done, fraction=fraction, eta=eta, note=note)
+
+
+def _summary(result: PredictResult) -> str:
+    def images(n: int) -> str:
+        return f"{n} image{'s' * (n != 1)}"
+
+    parts = [f"{images(len(result.done))} predicted"]
+    if result.skipped:
+        parts.append(f"{images(len(result.skipped))} done before (--overwrite predicts them again)")
+    if result.failed:
+        names = ", ".join(name for name, _ in result.failed[:5]) + (" …" if len(result.failed) > 5 else "")
+        parts.append(f"{images(len(result.failed))} could not be predicted: {names}")
+    return "; ".join(parts)
