@@ -40,7 +40,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """(id, image, mask) of every pair; the images and masks that are left; how names were matched, where not plainly."""
+    """(id, image, mask) of every pair; the images and masks that are left; how names were matched, if not plainly."""
 
     found: tuple[tuple[str, Path, Path], ...]
     images: tuple[Named, ...]
