@@ -1,0 +1,229 @@
+"""The legend: which value or colour of a mask is which class, both ways, and which class is background.
+
+Masks are anything: 0 and 255, codes, colours, instance numbers. A network knows classes 0 … K-1. The legend is recorded
+with the model, so that predictions come back in the values that the user's masks had.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from typing import Any, Literal, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from unetkit.core.config import Config
+from unetkit.core.errors import DataError
+from unetkit.data.case import IGNORE
+
+Array: TypeAlias = NDArray[Any]
+Ints: TypeAlias = NDArray[np.int64]
+Label: TypeAlias = NDArray[np.uint8]
+Colour: TypeAlias = tuple[int, int, int]
+Value: TypeAlias = int | Colour
+
+MOST_CLASSES = 254
+TABLE = (-(1 << 15), 1 << 16)  # range of values that a lookup table covers
+
+# Okabe and Ito, "Color Universal Design" (2008): distinguishable with any colour vision
+PALETTE: tuple[Colour, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+)
+
+
+class LegendClass(Config):
+    """One class: its name, the value or RGB colour it has in masks, other values that mean the same (`also`, e.g. 128
+    beside 127), and the RGB colour it is shown in."""
+
+    name: str
+    value: Value
+    colour: Colour
+    also: tuple[int, ...] = ()
+
+
+class Legend(Config):
+    """What the values of a set's masks mean. The index in `classes` is the class index of the network.
+
+    kind: "values" (integers), "colours" (RGB), or "instances" (0 is background, any other number an object).
+    background: the class that is left out of means; None: every class counts. ignore: the value of unlabelled pixels.
+    reason: how this was understood, in words. A legend survives JSON unchanged.
+    """
+
+    kind: Literal["values", "colours", "instances"]
+    classes: tuple[LegendClass, ...] = Field(min_length=1, max_length=MOST_CLASSES)
+    background: int | None
+    ignore: Value | None = None
+    reason: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        used: list[Value] = [v for c in self.classes for v in (c.value, *c.also)]
+        used += [] if self.ignore is None else [self.ignore]
+        if len(set(used)) != len(used):
+            raise ValueError(f"each value belongs to one class, or is ignored; given were {used}")
+        if any(isinstance(v, int) == (self.kind == "colours") for v in used):
+            raise ValueError(f"a legend of kind '{self.kind}' cannot have the values {used}")
+        if self.background is not None and not 0 <= self.background < len(self.classes):
+            raise ValueError(f"background is a class index below {len(self.classes)} or null, not {self.background}")
+        if self.kind == "instances" and [c.value == 0 for c in self.classes] != [True, False]:
+            raise ValueError("instances have two classes, of which the first is 0")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes, in order."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def foreground(self) -> tuple[int, ...]:
+        """The class indices that count in means."""
+        return tuple(k for k in range(len(self.classes)) if k != self.background)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a decoded mask: 3 for colours, else 1."""
+        return 3 if self.kind == "colours" else 1
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a decoded mask: uint8 where the values fit, else uint16, else int32."""
+        values = [c.value for c in self.classes] + ([] if self.ignore is None else [self.ignore])
+        numbers = [v for v in values if isinstance(v, int)] or [0]
+        for kind in (np.uint8, np.uint16):
+            if min(numbers) >= 0 and max(numbers) <= np.iinfo(kind).max:
+                return np.dtype(kind)
+        return np.dtype(np.int32)
+
+    def encode(self, raw: Array) -> tuple[Label, int]:
+        """A mask, (h, w) integers or (3, h, w) colours, as class indices (h, w) uint8, and the number of stray pixels.
+
+        Stray pixels have a value that belongs to no class (soft edges, JPEG damage); they get the class whose value is
+        nearest (colours: in RGB). Pixels of the ignore value become `IGNORE`.
+        Raises DataError: colours where the legend has numbers, values that are not finite.
+        """
+        if raw.ndim == 3 and self.kind != "colours":
+            if self.kind != "instances":
+                raise DataError(
+                    "the mask is coloured, but the masks of this model hold numbers; save it in one channel"
+                )
+            raw = pack(raw)
+        strays = 0
+        if raw.dtype.kind == "f":
+            if not np.isfinite(raw).all():
+                raise DataError("the mask has pixels that are not numbers (NaN or infinite); replace them by a value")
+            whole = np.rint(raw)
+            strays, raw = int(np.count_nonzero(whole != raw)), whole.astype(np.int64)
+        elif raw.dtype == np.bool_:
+            raw = raw.view(np.uint8)
+        if self.kind == "colours":
+            label_YX, stray = self._encode_colours(pack(raw) if raw.ndim == 3 else raw.astype(np.int64) * 0x010101)
+        else:
+            label_YX, stray = self._encode_numbers(raw)
+        return label_YX, strays or stray
+
+    def lookup(self, codes: Ints) -> tuple[Label, NDArray[np.bool_]]:
+        """Class index of each value (colours packed as by `pack`), and whether it is a stray."""
+        values, classes = self._attractors()
+        if self.kind == "colours":
+            distance = ((unpack(codes)[:, :, None] - unpack(values)[:, None, :]) ** 2).sum(0)
+            return classes[distance.argmin(1)], ~np.isin(codes, values)
+        if self.kind == "instances":
+            label = (codes != 0).astype(np.uint8)
+            if self.ignore is not None:
+                label[codes == self.ignore] = IGNORE
+            return label, np.zeros(codes.shape, bool)
+        middles = (values[:-1] + values[1:]) / 2
+        return classes[np.searchsorted(middles, codes)], ~np.isin(codes, values)
+
+    def decode(self, label_YX: Label) -> Array:
+        """Class indices (h, w) as a mask: (h, w) numbers, or (3, h, w) uint8 colours; `IGNORE` as the ignore value.
+
+        Raises ValueError: an index that is no class of this legend.
+        """
+        table = np.zeros((256, self.channels), self.dtype)
+        known = np.zeros(256, bool)
+        for index, value in [*enumerate(c.value for c in self.classes), (IGNORE, self.ignore)]:
+            if value is not None:
+                table[index], known[index] = value, True
+        used = np.bincount(label_YX.reshape(-1), minlength=256) > 0
+        if (unknown := np.flatnonzero(used & ~known)).size:
+            raise ValueError(f"the label has the index {unknown[0]}, but the legend has {len(self.classes)} classes")
+        if self.channels == 1:
+            return table[:, 0][label_YX]
+        return np.stack([table[:, channel][label_YX] for channel in range(3)])
+
+    def _attractors(self) -> tuple[Ints, Label]:
+        """All values that mean something, ascending (colours packed), and the class index of each."""
+        pairs = [(v, k) for k, c in enumerate(self.classes) for v in (c.value, *c.also)]
+        pairs += [] if self.ignore is None else [(self.ignore, IGNORE)]
+        coded = sorted((code(v), k) for v, k in pairs)
+        return np.array([v for v, _ in coded], np.int64), np.array([k for _, k in coded], np.uint8)
+
+    def _encode_numbers(self, raw_YX: Array) -> tuple[Label, int]:
+        """One table lookup where the values are small; else each distinct value is looked up once."""
+        if raw_YX.size == 0:
+            return np.zeros(raw_YX.shape, np.uint8), 0
+        low, high = int(raw_YX.min()), int(raw_YX.max())
+        if TABLE[0] <= low and high < TABLE[1]:
+            table, stray = self.lookup(np.arange(low, high + 1))
+            index_YX = raw_YX if low == 0 else raw_YX.astype(np.int64) - low
+            label_YX = table[index_YX]
+            if not stray.any():
+                return label_YX, 0
+            return label_YX, int(np.bincount(index_YX.reshape(-1), minlength=len(stray))[stray].sum())
+        values, inverse, counts = np.unique(raw_YX.astype(np.int64), return_inverse=True, return_counts=True)
+        table, stray = self.lookup(values)
+        return table[inverse.reshape(raw_YX.shape)], int(counts[stray].sum())
+
+    def _encode_colours(self, packed_YX: Ints) -> tuple[Label, int]:
+        """Exact colours by binary search; the few others are looked up one distinct colour at a time."""
+        values, classes = self._attractors()
+        position = np.minimum(np.searchsorted(values, packed_YX), len(values) - 1)
+        label_YX = classes[position]
+        stray_YX = values[position] != packed_YX
+        strays = int(np.count_nonzero(stray_YX))
+        if strays:
+            distinct, inverse = np.unique(packed_YX[stray_YX], return_inverse=True)
+            nearest = np.concatenate(
+                [self.lookup(part)[0] for part in np.array_split(distinct, len(distinct) // 4096 + 1)]
+            )
+            label_YX[stray_YX] = nearest[inverse]
+        return label_YX, strays
+
+
+def pack(colours_CX: Array) -> Ints:
+    """(3, …) 8-bit colours as one integer each: red · 65536 + green · 256 + blue."""
+    red, green, blue = colours_CX.astype(np.int64)
+    return (red << 16) | (green << 8) | blue
+
+
+def unpack(packed_X: Ints) -> Ints:
+    """Inverse of `pack`: (…) integers as (3, …) colours."""
+    return np.stack([packed_X >> 16 & 255, packed_X >> 8 & 255, packed_X & 255])
+
+
+def code(value: Value) -> int:
+    """A class value as one integer: itself, or the packed colour."""
+    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
+
+
+def show(value: Value) -> str:
+    """A class value as the user knows it: `127`, or `#ff0000`."""
+    return str(value) if isinstance(value, int) else f"#{code(value):06x}"
+
+
+def display_colour(index: int) -> Colour:
+    """The colour in which foreground class number `index` (from 0) is shown; the same on every machine."""
+    if index < len(PALETTE):
+        return PALETTE[index]
+    # golden-ratio steps around the colour circle keep any number of further classes apart
+    turn = (index - len(PALETTE)) * 0.61803398875 % 1
+    red, green, blue = colorsys.hsv_to_rgb(turn, 0.55 + 0.4 * (index % 2), 0.95 - 0.25 * (index % 3))
+    return round(255 * red), round(255 * green), round(255 * blue)

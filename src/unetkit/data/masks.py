@@ -1,0 +1,211 @@
+"""Mask files as numbers: what is read from each kind of file, and what one look at a mask tells about its values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError
+from unetkit.data.formats import ImageReader, open_image
+from unetkit.data.legend import Colour, Ints, pack, unpack
+
+Array: TypeAlias = NDArray[Any]
+
+LOSSY = (".jpg", ".jpeg")
+GREY_NOISE = 12  # a lossy file whose channels differ by no more than this is grey
+ALIKE = 8  # per channel
+BAND = 1 << 22  # pixels examined at a time
+MOST_BLOBS = 1 << 26  # larger masks are not searched for connected areas
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What one pass over a mask found.
+
+    values, counts: its distinct values (colours packed), ascending, and the pixels of each. solid: pixels whose four
+    neighbours have the same value; soft edges have none, areas have many. blobs: connected areas of one value other
+    than 0, where there are two such values or more. low, low_thick: pixels in the lower half of the range of values,
+    and how many of those are left without a rim of about 1 % of the image's side; (0, 0) where they are the majority.
+    fractional: pixels that were not whole numbers. palette: RGB colour of each value of a palette file.
+    """
+
+    case: str
+    path: Path
+    shape: tuple[int, int]
+    coloured: bool
+    values: Ints
+    counts: Ints
+    solid: Ints
+    blobs: int | None = None
+    low: int = 0
+    low_thick: int = 0
+    fractional: int = 0
+    palette: tuple[tuple[int, Colour], ...] = ()
+
+
+@dataclass(frozen=True)
+class RawMask:
+    """A mask as read: (h, w) integers or (3, h, w) colours; see `MaskFacts` for the rest."""
+
+    array: Array
+    fractional: int = 0
+    palette: tuple[tuple[int, Colour], ...] = ()
+
+
+def read_raw_label(path: Path) -> Array:
+    """A mask file as (h, w) integers, or as (3, h, w) uint8 colours where it is truly coloured.
+
+    A colour file whose three channels agree is grey. Palettes give their indices, or their grey values where all their
+    colours are grey. Alpha is the mask where the colours are constant and it is not. Floats are rounded.
+    Raises DataError: unreadable, neither grey nor RGB, pixels that are not finite.
+    """
+    return read_mask(path).array
+
+
+def read_mask(path: Path) -> RawMask:
+    """As `read_raw_label`, with what was found on the way."""
+    with open_image(path) as reader:
+        info = reader.info
+        if info.channels not in (1, 3):
+            raise DataError(
+                f"{path}: a mask has one channel or is RGB, but this file has {info.channels}; save the classes as one "
+                "number per pixel"
+            )
+        if info.mode == "palette":
+            return _read_palette(reader)
+        pixels_CYX = reader.read(alpha=True)
+    colours_CYX = pixels_CYX[: info.channels]
+    if info.channels == 3:
+        colours_CYX = _grey_if_equal(colours_CYX, path)
+    if info.alpha and _constant(colours_CYX) and not _constant(pixels_CYX[-1:]):
+        return RawMask(pixels_CYX[-1])
+    if colours_CYX.shape[0] == 1:
+        whole, fractional = _whole(colours_CYX[0], path)
+        return RawMask(whole, fractional)
+    if colours_CYX.dtype != np.uint8:
+        raise DataError(
+            f"{path}: coloured masks are read with 8 bits per channel, this one has {info.dtype}; convert it"
+        )
+    return RawMask(colours_CYX)
+
+
+def mask_facts(case: str, path: Path) -> MaskFacts:
+    """Look at one mask. Raises DataError as `read_raw_label`."""
+    mask = read_mask(path)
+    coloured = mask.array.ndim == 3
+    raw_YX = pack(mask.array) if coloured else mask.array
+    values, counts = _histogram(raw_YX)
+    nonzero = int(np.count_nonzero(values))
+    blobs = None
+    if nonzero >= 2 and raw_YX.size <= MOST_BLOBS:
+        from skimage.measure import label  # half a second to import, and most masks do not need it
+
+        compact = np.searchsorted(values, raw_YX).astype(np.int32) + 1 if nonzero == len(values) else None
+        if compact is None:
+            compact = np.searchsorted(values, raw_YX).astype(np.int32)
+            zero = int(np.searchsorted(values, 0))
+            compact = np.where(compact == zero, 0, compact + 1)
+        blobs = int(label(compact, background=0, return_num=True, connectivity=2)[1])
+    low, thick = (0, 0) if coloured or len(values) < 2 else _low_part(raw_YX, values)
+    shape: tuple[int, int] = (raw_YX.shape[0], raw_YX.shape[1])
+    solid = _solid(raw_YX, values, coloured) if len(values) > 2 else counts
+    return MaskFacts(
+        case, path, shape, coloured, values, counts, solid, blobs, low, thick, mask.fractional, mask.palette
+    )
+
+
+def _read_palette(reader: ImageReader) -> RawMask:
+    indices_YX = reader.read(palette="indices")[0]
+    colours_CYX = reader.read(palette="colours")
+    used, first = np.unique(indices_YX, return_index=True)
+    of_used = colours_CYX.reshape(3, -1)[:, first].T.tolist()
+    if all(r == g == b for r, g, b in of_used):  # a grey image that was saved with a palette: the greys are what counts
+        return RawMask(colours_CYX[0])
+    palette = tuple((int(v), (int(r), int(g), int(b))) for v, (r, g, b) in zip(used, of_used, strict=True))
+    return RawMask(indices_YX, 0, palette)
+
+
+def _grey_if_equal(colours_CYX: Array, path: Path) -> Array:
+    """One channel where the three agree (in a lossy file: nearly), else all three."""
+    red, green, blue = colours_CYX
+    if np.array_equal(red, green) and np.array_equal(green, blue):
+        return green[None]
+    if path.suffix.lower() in LOSSY:
+        signed = colours_CYX.astype(np.int16)
+        if int((signed.max(0) - signed.min(0)).max()) <= GREY_NOISE:
+            return green[None]
+    return colours_CYX
+
+
+def _constant(pixels_CYX: Array) -> bool:
+    return bool((pixels_CYX == pixels_CYX[:, :1, :1]).all())
+
+
+def _whole(raw_YX: Array, path: Path) -> tuple[Array, int]:
+    """Integers, and how many pixels had to be rounded."""
+    if raw_YX.dtype == np.bool_:
+        return raw_YX.view(np.uint8), 0
+    if raw_YX.dtype.kind != "f":
+        return raw_YX, 0
+    if not np.isfinite(raw_YX).all():
+        n = int(np.count_nonzero(~np.isfinite(raw_YX)))
+        raise DataError(
+            f"{path}: {n} pixels of the mask are not numbers (NaN or infinite); replace them, e.g. by 255, and pass "
+            "--ignore 255"
+        )
+    rounded = np.rint(raw_YX)
+    if np.abs(rounded).max(initial=0) > 2**31 - 1:
+        raise DataError(f"{path}: the mask has values beyond ±2³¹; class values are small whole numbers")
+    return rounded.astype(np.int32), int(np.count_nonzero(rounded != raw_YX))
+
+
+def _bands(raw_YX: Array, overlap: int = 0) -> Iterator[Array]:
+    rows = max(1, BAND // max(1, raw_YX.shape[1]))
+    for start in range(0, raw_YX.shape[0], rows):
+        yield raw_YX[max(0, start - overlap) : start + rows + overlap]
+
+
+def _histogram(raw_YX: Array) -> tuple[Ints, Ints]:
+    if raw_YX.dtype in (np.uint8, np.uint16):
+        counts = np.zeros(1 << 8 * raw_YX.dtype.itemsize, np.int64)
+        for band in _bands(raw_YX):
+            counts += np.bincount(band.reshape(-1), minlength=len(counts))
+        values = np.flatnonzero(counts)
+        return values, counts[values]
+    values, counts = np.unique(raw_YX, return_counts=True)
+    return values.astype(np.int64), counts.astype(np.int64)
+
+
+def _solid(raw_YX: Array, values: Ints, coloured: bool) -> Ints:
+    """Per value, the pixels whose four neighbours have the same value (pixels of the image's rim are not counted).
+
+    Colours (packed) need only be alike: JPEG stores them at half the resolution and with noise.
+    """
+    solid = np.zeros(len(values), np.int64)
+    for band in _bands(raw_YX, overlap=1):
+        inner = band[1:-1, 1:-1]
+        same = np.ones(inner.shape, bool)
+        for neighbour in (band[:-2, 1:-1], band[2:, 1:-1], band[1:-1, :-2], band[1:-1, 2:]):
+            same &= (np.abs(unpack(inner) - unpack(neighbour)).max(0) <= ALIKE) if coloured else inner == neighbour
+        solid += np.bincount(np.searchsorted(values, inner[same]), minlength=len(values))
+    return solid
+
+
+def _low_part(raw_YX: Array, values: Ints) -> tuple[int, int]:
+    from scipy.ndimage import minimum_filter
+
+    middle = (int(values[0]) + int(values[-1])) / 2
+    # the middle of a huge mask tells as much as the whole
+    rows, columns = (slice(max(0, n // 2 - 2048), n // 2 + 2048) for n in raw_YX.shape)
+    low_YX = raw_YX[rows, columns] <= middle
+    low = int(np.count_nonzero(low_YX))
+    if 2 * low > low_YX.size:
+        return 0, 0
+    rim = max(2, round(min(low_YX.shape) * 0.008))
+    thick_YX = minimum_filter(low_YX.view(np.uint8), size=2 * rim + 1, mode="nearest")
+    return low, int(np.count_nonzero(thick_YX))

@@ -1,0 +1,311 @@
+"""What the masks of a set mean, inferred by rule from one pass over them, with the reason in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from unetkit.core.errors import DataError, PlanError
+from unetkit.data.case import IGNORE, Case
+from unetkit.data.classes import Pooled, choose_classes, instances_reason, pool
+from unetkit.data.legend import Colour, Legend, LegendClass, Value, code, display_colour, show, unpack
+from unetkit.data.masks import MaskFacts, mask_facts
+
+Background = int | Colour | Literal["none", "auto"]
+
+THIN = 0.2  # a class is thin where less than this share of it is left without a rim of 1 % of the image's side
+
+
+@dataclass(frozen=True)
+class CaseSurvey:
+    """One mask under the legend: pixels of each class, unlabelled, stray; most frequent strays; whether constant."""
+
+    case: str
+    path: Path
+    shape: tuple[int, int]
+    counts: tuple[int, ...]
+    ignored: int
+    strays: int
+    stray_values: tuple[tuple[Value, int], ...]
+    constant: bool
+
+
+@dataclass(frozen=True)
+class MaskSurvey:
+    """All masks under the legend. notes: what was remarkable about the set as a whole, in sentences."""
+
+    cases: tuple[CaseSurvey, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Pixels of each class in the whole set."""
+        return tuple(sum(column) for column in zip(*(c.counts for c in self.cases), strict=True))
+
+    @property
+    def strays(self) -> int:
+        """Pixels whose value belongs to no class."""
+        return sum(c.strays for c in self.cases)
+
+    @property
+    def label_counts(self) -> dict[str, tuple[int, ...]]:
+        """Pixels of each class, by case."""
+        return {c.case: c.counts for c in self.cases}
+
+
+def infer_legend(
+    cases: Iterable[Case],
+    names: Sequence[str] | None = None,
+    ignore: Value | None = None,
+    background: Background = "auto",
+    given: Mapping[int, str] | None = None,
+) -> tuple[Legend, MaskSurvey]:
+    """Read every mask once; decide what its values mean.
+
+    names: of the classes in ascending order of value (colours: most frequent first), or of all but the background.
+    ignore: the value of unlabelled pixels. background: a value, "none" (every class counts), or "auto" (by rule).
+    given: values and names that the set's own description states (nnU-Net's `dataset.json`).
+
+    Raises DataError: an unreadable mask, no masks, masks that hold one value only, or that are no masks.
+    Raises PlanError: names or a background that do not fit the values found.
+    """
+    facts = [mask_facts(case.id, case.label) for case in cases if case.label is not None]
+    return legend_from(facts, names, ignore, background, given)
+
+
+def legend_from(
+    facts: Sequence[MaskFacts],
+    names: Sequence[str] | None = None,
+    ignore: Value | None = None,
+    background: Background = "auto",
+    given: Mapping[int, str] | None = None,
+) -> tuple[Legend, MaskSurvey]:
+    """As `infer_legend`, from masks that have been looked at already."""
+    if not facts:
+        raise DataError("there is no mask to learn from: every image needs a mask with the same name")
+    pooled = pool(facts, ignore)
+    notes: list[str] = []
+    if ignore is not None and not any(pooled.ignore in f.values for f in facts):
+        notes.append(f"the ignore value {show(ignore)} occurs in no mask")
+    if not len(pooled.values):
+        raise DataError(f"every mask is unlabelled throughout: all pixels have the ignore value {show(ignore or 0)}")
+    asked = len(names) if names else None
+    if not given and (asked is None or asked <= 2) and (why := instances_reason(facts, pooled)):
+        legend = _instances(names, pooled, why)
+        if background not in ("auto", "none", 0):
+            raise PlanError(
+                f"--background {_option(background)}: the masks hold instance numbers, of which 0 is the background; "
+                "give 0 or none"
+            )
+        if background == "none":
+            legend = legend.model_copy(update={"background": None})
+    else:
+        if given:
+            stated = {int(value): label for value, label in sorted(given.items()) if value != ignore}
+            groups: list[tuple[int, ...]] = [(value,) for value in stated]
+            why = "the values are those that dataset.json states"
+            names = names or list(stated.values())
+        else:
+            groups, why = choose_classes(facts, pooled, asked)
+        if len(groups) < 2:
+            only = show(_value(pooled, groups[0][0])) if groups else "no value"
+            raise DataError(
+                f"{facts[0].path} and all other masks hold only the value {only}: there is nothing to learn; check "
+                "that these are the masks, and that they are not empty"
+            )
+        legend = _legend(facts, pooled, groups, names, background, why)
+    surveys = tuple(_survey(f, legend) for f in facts)
+    notes += _notes(facts, legend)
+    return legend, MaskSurvey(surveys, tuple(notes))
+
+
+def _instances(names: Sequence[str] | None, pooled: Pooled, why: str) -> Legend:
+    names = list(names or ["foreground"])
+    names = names if len(names) == 2 else ["background", *names]
+    if pooled.coloured and isinstance(pooled.ignore_value, tuple):
+        ignore: Value | None = code(pooled.ignore_value)
+    else:
+        ignore = pooled.ignore if pooled.ignore_value is not None else None
+    written = 255 if ignore != 255 else 1
+    classes = (
+        LegendClass(name=names[0], value=0, colour=(0, 0, 0)),
+        LegendClass(name=names[1], value=written, colour=display_colour(0)),
+    )
+    return Legend(kind="instances", classes=classes, background=0, ignore=ignore, reason=why)
+
+
+def _legend(
+    facts: Sequence[MaskFacts],
+    pooled: Pooled,
+    groups: Sequence[tuple[int, ...]],
+    names: Sequence[str] | None,
+    background: Background,
+    why: str,
+) -> Legend:
+    values = [_value(pooled, group[0]) for group in groups]
+    zero, because = _background(facts, pooled, values, background)
+    order = list(range(len(values)))
+    if pooled.coloured:
+        counts = pooled.of(groups)
+        order.sort(key=lambda k: (k != zero, -counts[k], code(values[k])))
+        zero = None if zero is None else 0
+    called = _names([values[k] for k in order], zero, names, pooled)
+    palette = dict(pair for f in facts for pair in f.palette)
+    classes, shown = [], 0
+    for index, k in enumerate(order):
+        value = values[k]
+        colour = value if isinstance(value, tuple) else palette.get(value)
+        if colour is None:
+            colour = (0, 0, 0) if index == zero else display_colour(shown)
+        shown += index != zero
+        classes.append(LegendClass(name=called[index], value=value, colour=colour, also=groups[k][1:]))
+    ignore = pooled.ignore_value
+    return Legend(
+        kind="colours" if pooled.coloured else "values",
+        classes=tuple(classes),
+        background=zero,
+        ignore=ignore,
+        reason=f"{why}; {because}",
+    )
+
+
+def _background(
+    facts: Sequence[MaskFacts], pooled: Pooled, values: Sequence[Value], wanted: Background
+) -> tuple[int | None, str]:
+    """Index of the background among `values`, and why."""
+    if wanted == "none":
+        return None, "every class counts, as asked"
+    if wanted != "auto":
+        value: Value = (wanted,) * 3 if pooled.coloured and isinstance(wanted, int) else wanted
+        if value not in values:
+            found = ", ".join(show(v) for v in values)
+            raise PlanError(
+                f"--background {_option(wanted)}: no class has this value; the values are {found}, or say none"
+            )
+        return values.index(value), f"{show(value)} is the background, as asked"
+    zero: Value = (0, 0, 0) if pooled.coloured else 0
+    share = dict(zip(values, (pooled.share(v) for v in values), strict=True))
+    if len(values) == 2 and zero in values and not pooled.coloured:
+        other = values[1 - values.index(zero)]
+        low, thick = sum(f.low for f in facts), sum(f.low_thick for f in facts)
+        if share[zero] < share[other] and low and thick < THIN * low:
+            return values.index(other), (
+                f"{show(zero)} covers {share[zero]:.0%} of the pixels in thin structures and {show(other)} the rest: "
+                f"{show(zero)} is taken as the structure of interest, {show(other)} as background"
+            )
+    if zero in values:
+        return values.index(zero), f"{'black' if pooled.coloured else 'the value 0'} is taken as background"
+    if pooled.coloured and (255, 255, 255) in values and max(share, key=lambda v: share[v]) == (255, 255, 255):
+        return values.index((255, 255, 255)), "white covers most and is taken as background"
+    if len(values) == 2 and not pooled.coloured:
+        return 0, f"the lower value {show(values[0])} is taken as background"
+    return None, f"there is no {'black' if pooled.coloured else 'value 0'}: every class counts, none is background"
+
+
+def _names(values: Sequence[Value], background: int | None, names: Sequence[str] | None, pooled: Pooled) -> list[str]:
+    if names:
+        names = [name.strip() for name in names]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise PlanError(f"--classes: the name '{doubled}' stands there twice; every class needs a name of its own")
+        if len(names) == len(values):
+            return list(names)
+        if background is not None and len(names) == len(values) - 1:
+            return [*names[:background], "background", *names[background:]]
+        found = ", ".join(f"{show(v)} ({pooled.share(v):.1%} of the pixels)" for v in values)
+        what = "colours" if pooled.coloured else "values"
+        raise PlanError(
+            f"--classes names {len(names)} classes ({', '.join(names)}), but the masks hold {len(values)} {what}: "
+            f"{found}; name each {'(most frequent first)' if pooled.coloured else 'in ascending order'}, or all but "
+            "the background"
+        )
+    if len(values) == 2 and background is not None:
+        return ["background" if k == background else "foreground" for k in range(2)]
+    return ["background" if k == background else _default_name(v) for k, v in enumerate(values)]
+
+
+_COLOUR_NAMES: dict[Colour, str] = {
+    (0, 0, 0): "black",
+    (255, 255, 255): "white",
+    (255, 0, 0): "red",
+    (0, 255, 0): "green",
+    (0, 0, 255): "blue",
+    (255, 255, 0): "yellow",
+    (255, 0, 255): "magenta",
+    (0, 255, 255): "cyan",
+    (128, 128, 128): "grey",
+}
+
+
+def _default_name(value: Value) -> str:
+    return f"class {value}" if isinstance(value, int) else _COLOUR_NAMES.get(value, f"colour {show(value)}")
+
+
+def _survey(facts: MaskFacts, legend: Legend) -> CaseSurvey:
+    """Count the classes of one mask from its histogram: the legend maps values, so no second look is needed."""
+    values, counts = facts.values, facts.counts
+    if legend.kind == "colours" and not facts.coloured:
+        values = values * 0x010101
+    label, stray = legend.lookup(values)
+    per_class = np.bincount(label, weights=counts, minlength=IGNORE + 1).astype(np.int64)
+    largest = np.flatnonzero(stray)[np.argsort(-counts[stray], kind="stable")][:8]
+    return CaseSurvey(
+        facts.case,
+        facts.path,
+        facts.shape,
+        tuple(int(n) for n in per_class[: len(legend.classes)]),
+        int(per_class[IGNORE]),
+        int(counts[stray].sum()) + facts.fractional,
+        tuple((_as_value(int(values[k]), legend.kind == "colours"), int(counts[k])) for k in largest),
+        len(values) == 1,
+    )
+
+
+def _notes(facts: Sequence[MaskFacts], legend: Legend) -> list[str]:
+    notes = []
+    for entry in legend.classes:
+        for other in entry.also:
+            files = [f.path.name for f in facts if other in f.values]
+            notes.append(
+                f"{len(files)} mask{'s' * (len(files) != 1)} (e.g. {files[0]}) use{'s' * (len(files) == 1)} {other} "
+                f"where the others use {show(entry.value)}: taken as the same class '{entry.name}'"
+            )
+    numbers = [c.value for c in legend.classes if isinstance(c.value, int)]
+    if legend.kind == "values" and legend.ignore is None and len(numbers) > 2:
+        last, before = numbers[-1], numbers[-2]
+        if last in (254, 255) and before <= 100 and before == len(numbers) - 2:
+            notes.append(
+                f"the value {last} stands far from the others (0 … {before}); if it marks unlabelled pixels, pass "
+                f"--ignore {last}"
+            )
+    palettes: dict[int, dict[Colour, str]] = {}
+    for f in facts:
+        for value, colour in f.palette:
+            palettes.setdefault(value, {}).setdefault(colour, f.path.name)
+    for value, colours in sorted(palettes.items()):
+        if len(colours) > 1:
+            (first, a), (second, b) = list(colours.items())[:2]
+            notes.append(
+                f"palette index {value} is {show(first)} in {a} but {show(second)} in {b}: the index is taken as the "
+                "class; if the colour is meant, save the masks as RGB"
+            )
+            break
+    return notes
+
+
+def _value(pooled: Pooled, coded: int) -> Value:
+    return _as_value(coded, pooled.coloured)
+
+
+def _as_value(coded: int, coloured: bool) -> Value:
+    if not coloured:
+        return coded
+    red, green, blue = (int(v) for v in unpack(np.asarray(coded)))
+    return red, green, blue
+
+
+def _option(value: Background) -> str:
+    return value if isinstance(value, str) else show(value)
