@@ -36,11 +36,15 @@ class CaseScores:
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of a set of images. `foreground`: the indices of the classes that count in means over classes."""
+    """Scores of a set of images. `foreground`: the indices of the classes that count in means over classes.
+
+    notes: what a reader of the scores must know, in sentences (images that were left out, and why).
+    """
 
     class_names: tuple[str, ...]
     foreground: tuple[int, ...]
     cases: tuple[CaseScores, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def by_group(self) -> bool:
@@ -88,7 +92,7 @@ class Scores:
         return rows
 
     def as_json(self) -> dict[str, Any]:
-        """Everything as plain values: `classes`, `foreground`, `interval`, `summary`, `cases`; NaN becomes null."""
+        """All as plain values: `classes`, `foreground`, `interval`, `notes`, `summary`, `cases`; NaN becomes null."""
         classes = {
             name: {metric: _summary_json(self.class_mean(metric, k)) for metric in METRICS}
             for k, name in enumerate(self.class_names)
@@ -97,6 +101,7 @@ class Scores:
             "classes": list(self.class_names),
             "foreground": [self.class_names[k] for k in self.foreground],
             "interval": f"95 % percentile bootstrap over {'groups' if self.by_group else 'images'}",
+            "notes": list(self.notes),
             "summary": {
                 "mean": {metric: _summary_json(self.mean(metric)) for metric in (*METRICS, *self.image_metrics())},
                 "classes": classes,

@@ -1,0 +1,185 @@
+"""`evaluate PREDICTIONS TRUTH`: masks on both sides, scores out. Never a network: whoever has one predicts first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from unetkit.core.config import Config
+from unetkit.core.errors import DataError, PlanError, nearest
+from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
+from unetkit.data.case import IGNORE
+from unetkit.data.formats import open_image
+from unetkit.data.legend import Legend
+from unetkit.data.masks import read_raw_label
+from unetkit.data.survey import infer_legend
+from unetkit.evaluate.pairs import Pair, pair, prediction_files, truth_cases
+from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
+from unetkit.metrics.boundary import TOLERANCE
+
+
+class EvaluateOptions(Config):
+    """How to read the masks and what to score.
+
+    legend: what the values mean (that of a run); None: inferred from the truth, with `names` (of the classes), `ignore`
+    (value of unlabelled pixels) and `background` (value, "none" or "auto") as for training.
+    tolerance: of the boundary F1, in pixels. groups: case id → patient, slide … where the data itself does not say.
+    membrane: name of the class that divides the image into cells; adds V_rand and V_info from the probabilities that
+    `predict --probabilities` wrote beside the masks.
+    """
+
+    legend: Legend | None = None
+    names: tuple[str, ...] | None = None
+    ignore: int | tuple[int, int, int] | None = None
+    background: int | tuple[int, int, int] | Literal["none", "auto"] = "auto"
+    tolerance: float = Field(default=TOLERANCE, ge=0)
+    groups: Mapping[str, str] = {}
+    membrane: str | None = None
+
+
+def evaluate_folders(
+    prediction: Path,
+    truth: Path,
+    options: EvaluateOptions | None = None,
+    listen: Callable[[Event], Any] | None = None,
+) -> Scores:
+    """Run `evaluate` to its end, handing its events to `listen`. Returns and raises what `evaluate` does."""
+    return drain(evaluate(prediction, truth, options), listen)
+
+
+def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = None) -> Generator[Event, None, Scores]:
+    """Compare a folder of predicted masks with the truth: a data set in any layout, or a plain folder of masks.
+
+    Files are matched by name; what finds no partner is named in a Warned event and in the scores' notes.
+    Raises DataError: nothing to compare, sizes that differ, unreadable files. PlanError: options that do not fit.
+    """
+    options = options or EvaluateOptions()
+    begin = time.monotonic()
+    cases, stated, stated_ignore = truth_cases(truth)
+    predictions = prediction_files(prediction)
+    pairing = pair(predictions, prediction, cases, truth)
+    legend = options.legend
+    if legend is None:
+        ignore = options.ignore if options.ignore is not None else stated_ignore
+        legend, _ = infer_legend(cases, options.names, ignore, options.background, stated)
+    membrane = None if options.membrane is None else _class_index(options.membrane, legend)
+
+    yield Started(task="evaluate", total=len(pairing.pairs))
+    notes = []
+    if pairing.truths:
+        notes.append(_unpaired(f"{truth}: no prediction for", [case.id for case in pairing.truths]))
+    if pairing.predictions:
+        notes.append(_unpaired(f"{prediction}: no truth for", [path.name for path in pairing.predictions]))
+    for note in notes:
+        yield Warned(message=note)
+    results = []
+    for number, entry in enumerate(pairing.pairs, start=1):
+        result, remark = _score(entry, legend, membrane, prediction, options)
+        results.append(result)
+        if remark:
+            notes.append(remark)
+            yield Warned(message=remark)
+        yield Progress(task="evaluate", done=number, fraction=number / len(pairing.pairs), note=entry.case.id)
+    scores = Scores(legend.names, legend.foreground, tuple(results), tuple(notes))
+    mean = scores.mean("dice").mean
+    yield Done(
+        task="evaluate",
+        message=f"{len(results)} image{'s' * (len(results) != 1)} scored; mean Dice "
+        + ("has no value: no class occurs" if np.isnan(mean) else f"{mean:.3f}"),
+        seconds=time.monotonic() - begin,
+    )
+    return scores
+
+
+def _score(
+    entry: Pair, legend: Legend, membrane: int | None, folder: Path, options: EvaluateOptions
+) -> tuple[CaseScores, str]:
+    """Scores of one pair, and a remark on its prediction where there is something to say."""
+    case, path = entry.case, entry.prediction
+    if case.label is None:
+        raise ValueError(f"the case '{case.id}' has no mask")
+    label_YX, _ = _encode(legend, read_raw_label(case.label), case.label)
+    raw = read_raw_label(path)
+    if raw.shape[-2:] != label_YX.shape:
+        raise DataError(
+            f"{path} is {_size(raw)} but its truth {case.label} is {_size(label_YX)}; predict the image that the mask "
+            "belongs to, at its own size"
+        )
+    prediction_YX, strays = _encode(legend, raw, path)
+    remark = ""
+    if strays and legend.kind == "values" and raw.ndim == 2 and 0 <= raw.min() <= raw.max() < len(legend.classes):
+        prediction_YX = raw.astype(np.uint8)
+        values = ", ".join(str(c.value) for c in legend.classes)
+        remark = f"{path}: its values are no values of the truth ({values}); read as class numbers from 0"
+    elif strays:
+        remark = f"{path}: {strays} pixels have a value that is no class; each was given the nearest class"
+    unsaid = int(np.count_nonzero((prediction_YX == IGNORE) & (label_YX != IGNORE)))
+    if unsaid:
+        raise DataError(
+            f"{path}: {unsaid} pixels have the ignore value where the truth has a class; a prediction names "
+            "a class for every pixel"
+        )
+    image = {}
+    if membrane is not None:
+        found = membrane_scores(
+            _probability(path, folder, membrane, label_YX.shape), label_YX == membrane, label_YX == IGNORE
+        )
+        image = {
+            "v_rand": found.v_rand,
+            "v_info": found.v_info,
+            "v_rand_threshold": found.rand_threshold,
+            "v_info_threshold": found.info_threshold,
+        }
+    group = options.groups.get(case.id, case.group)
+    scores = score_case(
+        case.id, label_YX, prediction_YX, len(legend.classes), group=group, image=image, tolerance=options.tolerance
+    )
+    return scores, remark
+
+
+def _encode(legend: Legend, raw: NDArray[Any], path: Path) -> tuple[NDArray[np.uint8], int]:
+    try:
+        return legend.encode(raw)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _probability(path: Path, folder: Path, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Probability (h, w) of one class, from the file that predict wrote for the mask `path`."""
+    relative = path.relative_to(folder).with_suffix(".tif")
+    file = Path(folder) / "probabilities" / relative
+    if not file.is_file():
+        raise DataError(
+            f"{file}: membranes are scored from probabilities, and this file is missing; predict with --probabilities"
+        )
+    with open_image(file) as reader:
+        if reader.info.shape != shape or index >= reader.info.channels:
+            h, w = reader.info.shape
+            raise DataError(
+                f"{file} holds {reader.info.channels} classes of {w} × {h} pixels, which does not fit class {index} of "
+                f"the truth with {shape[1]} × {shape[0]} pixels; predict again with --probabilities"
+            )
+        probability_YX: NDArray[np.float32] = reader.read()[index].astype(np.float32)
+        return probability_YX
+
+
+def _class_index(name: str, legend: Legend) -> int:
+    if name not in legend.names:
+        hint = nearest(name, legend.names)
+        raise PlanError(f"--membrane: there is no class '{name}'; the classes are {', '.join(legend.names)}{hint}")
+    return legend.names.index(name)
+
+
+def _unpaired(text: str, names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{text} {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else "") + "; left out of the scores"
+
+
+def _size(array_X: NDArray[Any]) -> str:
+    return f"{array_X.shape[-1]} × {array_X.shape[-2]} pixels"
