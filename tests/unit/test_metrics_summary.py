@@ -105,16 +105,18 @@ def test_csv_and_json_files(tmp_path: Path) -> None:
     full = json.loads(full_path.read_text(), parse_constant=pytest.fail)
     assert full["foreground"] == ["cell", 'rare "one"']
     assert full["interval"] == "95 % percentile bootstrap over groups"
-    assert full["summary"]["mean"]["dice"]["mean"] == pytest.approx(scores.mean("dice").mean)
-    assert full["summary"]["classes"]['rare "one"']["dice"] == {
-        "mean": None, "low": None, "high": None, "n": 0, "missing": 4,
+    assert full["rows"] == scores.rows()
+    assert full["summary"][0]["class"] == "mean"
+    assert full["summary"][0]["mean"] == pytest.approx(scores.mean("dice").mean)
+    assert full["summary"][-5] == {
+        "class": 'rare "one"', "metric": "dice", "mean": None, "low": None, "high": None, "n": 0, "missing": 4,
     }  # fmt: skip
-    assert full["cases"][1]["image"] == {"v_rand": 0.25}
-    assert full["cases"][1]["classes"]["cell"]["iou"] == scores.cases[1].classes["iou"][1]
+    assert full["cases"][1]["v_rand"] == 0.25
+    assert full["cases"][1]["iou"] == scores.cases[1].classes["iou"][1]
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["scores.csv", "scores.json"]
 
 
 def test_no_case_at_all() -> None:
     scores = Scores(("background", "cell"), (1,), ())
     assert scores.rows() == []
-    assert scores.as_json()["summary"]["mean"]["dice"]["mean"] is None
+    assert scores.as_json()["summary"][0]["mean"] is None

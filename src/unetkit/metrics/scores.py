@@ -85,41 +85,36 @@ class Scores:
         ]
 
     def summary_rows(self) -> list[Row]:
-        """One row per class and metric, first the mean over foreground classes: class, metric, mean, low, high, n."""
+        """One row per class and metric, first the mean over foreground classes (class "mean"): class, metric, mean, low,
+        high, n and missing (how many images have a value, and have none)."""
         rows = [_summary_row("mean", metric, self.mean(metric)) for metric in (*METRICS, *self.image_metrics())]
         for k, name in enumerate(self.class_names):
             rows += [_summary_row(name, metric, self.class_mean(metric, k)) for metric in METRICS]
         return rows
 
+    def case_rows(self) -> list[Row]:
+        """One row per image: case, group, the means over its foreground classes, and its own metrics (V_rand)."""
+        return [
+            {
+                "case": case.case,
+                "group": case.group,
+                **{metric: _plain(self.case_mean(case, metric)) for metric in METRICS},
+                **{metric: _plain(value) for metric, value in case.image.items()},
+            }
+            for case in self.cases
+        ]
+
     def as_json(self) -> dict[str, Any]:
-        """All as plain values: `classes`, `foreground`, `interval`, `notes`, `summary`, `cases`; NaN becomes null."""
-        classes = {
-            name: {metric: _summary_json(self.class_mean(metric, k)) for metric in METRICS}
-            for k, name in enumerate(self.class_names)
-        }
+        """All as plain values, NaN as null: `classes`, `foreground` (their names), `interval` (how it is made), `notes`,
+        `summary` (as `summary_rows`), `cases` (as `case_rows`), `rows` (as `rows`)."""
         return {
             "classes": list(self.class_names),
             "foreground": [self.class_names[k] for k in self.foreground],
             "interval": f"95 % percentile bootstrap over {'groups' if self.by_group else 'images'}",
             "notes": list(self.notes),
-            "summary": {
-                "mean": {metric: _summary_json(self.mean(metric)) for metric in (*METRICS, *self.image_metrics())},
-                "classes": classes,
-            },
-            "cases": [
-                {
-                    "case": case.case,
-                    "group": case.group,
-                    "mean": {metric: _plain(self.case_mean(case, metric)) for metric in METRICS},
-                    "image": {metric: _plain(value) for metric, value in case.image.items()},
-                    "classes": {
-                        name: {metric: _plain(case.classes[metric][k]) for metric in METRICS}
-                        | {"truth_pixels": case.truth_pixels[k]}
-                        for k, name in enumerate(self.class_names)
-                    },
-                }
-                for case in self.cases
-            ],
+            "summary": self.summary_rows(),
+            "cases": self.case_rows(),
+            "rows": self.rows(),
         }
 
     def as_csv(self) -> str:
@@ -191,15 +186,13 @@ def _plain(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _summary_json(summary: Summary) -> dict[str, float | int | None]:
+def _summary_row(name: str, metric: str, summary: Summary) -> Row:
     return {
+        "class": name,
+        "metric": metric,
         "mean": _plain(summary.mean),
         "low": _plain(summary.low),
         "high": _plain(summary.high),
         "n": summary.n,
         "missing": summary.missing,
     }
-
-
-def _summary_row(name: str, metric: str, summary: Summary) -> Row:
-    return {"class": name, "metric": metric, **_summary_json(summary)}
