@@ -25,8 +25,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
-from skimage.morphology import skeletonize
 
 THRESHOLDS = tuple(i / 10 for i in range(1, 10))  # the challenge's steps
 _MARGIN = 16  # pixels; more than half the width of any membrane at the image's edge
@@ -82,12 +80,16 @@ def membrane_scores(
 
 def segments_between(membrane_YX: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Steps 2 and 3: segments 1 … n of what the thinned membrane leaves, and 0 on the thinned membrane."""
+    from skimage.morphology import skeletonize  # slow to import, and most evaluations have no membranes
+
     padded = np.pad(membrane_YX, _MARGIN, mode="edge")
     return components(~skeletonize(padded)[_MARGIN:-_MARGIN, _MARGIN:-_MARGIN])
 
 
 def components(mask_YX: NDArray[np.bool_]) -> NDArray[np.int32]:
     """Connected components (4 neighbours) numbered 1 … n; 0 outside the mask."""
+    from scipy import ndimage
+
     labels: NDArray[np.int32] = ndimage.label(mask_YX)[0]
     return labels
 
@@ -98,6 +100,8 @@ def segment_scores(segments_X: NDArray[Any], truth_X: NDArray[Any]) -> SegmentSc
     Pixels where the truth is 0 are left out; of the others, each pixel where the prediction is 0 is a segment of its
     own. All NaN where the truth is 0 throughout. Raises ValueError: shapes that differ.
     """
+    from scipy import sparse
+
     if segments_X.shape != truth_X.shape:
         raise ValueError(f"segments {segments_X.shape} and truth {truth_X.shape} differ in shape")
     inside = truth_X != 0

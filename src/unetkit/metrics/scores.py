@@ -85,8 +85,10 @@ class Scores:
         ]
 
     def summary_rows(self) -> list[Row]:
-        """One row per class and metric, first the mean over foreground classes (class "mean"): class, metric, mean, low,
-        high, n and missing (how many images have a value, and have none)."""
+        """One row per class and metric: class, metric, mean, low, high, n, missing (images with and without a value).
+
+        The first rows are the means over the foreground classes; their class is called "mean".
+        """
         rows = [_summary_row("mean", metric, self.mean(metric)) for metric in (*METRICS, *self.image_metrics())]
         for k, name in enumerate(self.class_names):
             rows += [_summary_row(name, metric, self.class_mean(metric, k)) for metric in METRICS]
@@ -105,8 +107,11 @@ class Scores:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """All as plain values, NaN as null: `classes`, `foreground` (their names), `interval` (how it is made), `notes`,
-        `summary` (as `summary_rows`), `cases` (as `case_rows`), `rows` (as `rows`)."""
+        """Everything as plain values, with null for NaN.
+
+        `classes`, `foreground` (names), `interval` (how it is made), `notes`, and the three kinds of rows: `summary`,
+        `cases` and `rows`, as `summary_rows`, `case_rows` and `rows` give them.
+        """
         return {
             "classes": list(self.class_names),
             "foreground": [self.class_names[k] for k in self.foreground],
