@@ -57,8 +57,11 @@ def write_run(run: Path, classes: tuple[str, ...] = ("background", "cell", "debr
     }
     ids = [f"case{n:02d}" for n in range(cases)]
     fingerprint = {
-        "cases": [{"id": i, "height": 72, "width": 96, "channels": 1, "dtype": "uint8", "group": None} for i in ids],
-        "classes": {"names": list(classes), "fraction": [0.7, *[0.3 / (len(classes) - 1)] * (len(classes) - 1)]},
+        "cases": [{"id": i, "height": 72, "width": 96, "channels": 1, "dtype": "uint8"} for i in ids],
+        "classes": [
+            {"name": name, "fraction": 0.3 / (len(classes) - 1) if k else 0.7, "cases": cases, "thickness": 9.5}
+            for k, name in enumerate(classes)
+        ],
     }
     findings = [
         {"severity": "note", "code": "size", "file": "b.png", "message": "another size", "fix": "nothing to do"},
@@ -74,21 +77,24 @@ def write_run(run: Path, classes: tuple[str, ...] = ("background", "cell", "debr
         events.append({"kind": "progress", **progress, "time": step * 0.9})
         if step % 40 == 0:
             dice = 0.82 - 0.6 * math.exp(-step / 80)
-            per_class = {name: min(1.0, dice + 0.05 * k) for k, name in enumerate(classes[1:])}
+            per_class = {name: min(1.0, dice + 0.05 * k) for k, name in enumerate(classes)}
             validated = {"step": step, "fraction": step / 400, "seconds": step * 0.9, "loss": loss, "dice": dice}
             validated |= {"lr": 0.001 * (1 + math.cos(math.pi * step / 400)), "per_class": per_class, "best": True}
             events.append({"kind": "validated", **validated, "time": step * 0.9})
     events.append({"kind": "warned", "message": "one image is very small", "time": 361.0})
-    rows = []
+    summary = {"mean": 0.8, "low": 0.75, "high": 0.85, "n": cases, "missing": 0}
+    measures = dict.fromkeys(("dice", "iou", "precision", "recall", "boundary_f1"), summary)
+    scored = []
     for case in ids:
-        for k, name in enumerate(classes[1:]):
-            dice = float(np.clip(0.78 + 0.05 * k + 0.06 * rng.standard_normal(), 0, 1))
-            row = {"iou": dice / (2 - dice), "precision": dice, "recall": dice, "boundary_f1": dice}
-            rows.append({"case": case, "class": name, "dice": dice, **row})
-    summary = [
-        {"class": name, "metric": "dice", "mean": 0.8, "low": 0.75, "high": 0.85, "n": cases, "missing": 0}
-        for name in ("mean", *classes[1:])
-    ]
+        values = np.clip(0.75 + 0.05 * np.arange(len(classes)) + 0.06 * rng.standard_normal(len(classes)), 0, 1)
+        per_class = {name: {m: float(v) for m in measures} for name, v in zip(classes, values, strict=True)}
+        mean = {m: float(values[1:].mean()) for m in measures}
+        scored.append({"case": case, "group": "rat9", "mean": mean, "image": {}, "classes": per_class})
+    scores = {
+        "classes": list(classes), "foreground": list(classes[1:]), "notes": [], "cases": scored,
+        "interval": "95 % percentile bootstrap over images",
+        "summary": {"mean": measures, "classes": dict.fromkeys(classes, measures)},
+    }  # fmt: skip
     environment = {
         "unetkit": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.9", "platform": "Linux", "cpu": "a processor",
         "cores": 2, "commands": ["unetkit train data/made-up -o runs/made-up --minutes 6"],
@@ -112,7 +118,7 @@ def write_run(run: Path, classes: tuple[str, ...] = ("background", "cell", "debr
     best = {"step": 400, "dice": 0.8, "per_class": {}}
     metrics = {"best": best, "steps": 400, "seconds": 360.0, "parameters": 483_000}
     records = {"plan": plan, "fingerprint": fingerprint, "findings": findings, "environment": environment}
-    records |= {"metrics": metrics, "scores": {"rows": rows, "summary": summary}, "examples/examples": examples}
+    records |= {"metrics": metrics, "scores": scores, "examples/examples": examples}
     for name, value in records.items():
         (run / f"{name}.json").write_text(json.dumps(value))
     (run / "split.csv").write_text("\n".join(split) + "\n")

@@ -113,13 +113,13 @@ def read_facts(run: Path) -> Facts:
         plan=plan,
         classes=classes,
         fingerprint=optional("fingerprint.json", dict) or {},
-        findings=None if findings is None else tuple(f for f in findings if isinstance(f, dict)),
+        findings=None if findings is None else tuple(list_of_mappings(findings)),
         split=split or (),
         events=events or (),
         metrics=optional("metrics.json", dict) or {},
         scores=optional("scores.json", dict) or {},
         environment=optional("environment.json", dict) or {},
-        examples=tuple(e for e in optional("examples/examples.json", list) or [] if isinstance(e, dict)),
+        examples=tuple(list_of_mappings(optional("examples/examples.json", list))),
         absent=tuple(absent),
     )
 
@@ -138,6 +138,11 @@ def number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) < float("inf") else None
+
+
+def list_of_mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The mappings in a list; empty for anything else."""
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def text(value: Any, default: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from unetkit.core.files import write_text
 from unetkit.core.machine import format_duration
@@ -63,7 +64,7 @@ def render(run: Path) -> str:
         versions=views.versions(facts),
         next_commands=views.next_commands(facts),
         findings=views.findings(facts),
-        commands=[c for c in facts.environment.get("commands") or [] if isinstance(c, str)],
+        commands=views.commands(facts),
         style=Markup(style),
         script=Markup(script),
         # the page may run this one script and load nothing: a name that smuggles in markup could still do nothing
@@ -71,6 +72,7 @@ def render(run: Path) -> str:
     )
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_part),
@@ -79,7 +81,13 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"score": _score, "percent": _percent, "duration": format_duration, "short": short}
+    environment.filters |= {
+        "score": _score,
+        "percent": _percent,
+        "code": _code,
+        "duration": format_duration,
+        "short": short,
+    }
     return environment
 
 
@@ -89,6 +97,14 @@ def _part(name: str) -> str:
 
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _code(words: str) -> Markup:
+    """Escaped text in which `words between backticks` are set as code."""
+    parts = str(words).split("`")
+    if len(parts) % 2 == 0:  # a backtick without its partner is an ordinary character
+        return escape(words)
+    return Markup("").join(Markup("<code>{}</code>").format(p) if n % 2 else escape(p) for n, p in enumerate(parts))
 
 
 def _percent(value: Any) -> str:

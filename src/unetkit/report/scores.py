@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from statistics import fmean
+from dataclasses import dataclass, field
 from typing import Any
 
-from unetkit.report.facts import Facts, get, number, text
+from unetkit.report.facts import Facts, get, list_of_mappings, number, text
 
-# Order and names of the columns; whatever else scores.json holds per case is left to scores.csv.
+# Order and names of the columns. Measures of whole images, such as V_rand, stand apart.
 METRICS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
 
 
@@ -45,69 +44,83 @@ class CaseScore:
 
 @dataclass(frozen=True)
 class ScoreView:
-    """Everything that the page says about scores. `mean` is over foreground classes; empty without any record."""
+    """Everything that the page says about scores: nothing but `mean`, or not even that, where no more is recorded.
+
+    `mean` is the Dice over foreground classes; `whole` holds measures of whole images (V_rand) by name; `interval` says
+    how intervals were found; `notes` what was left out.
+    """
 
     mean: Measure
-    classes: tuple[ClassScore, ...]
-    cases: tuple[CaseScore, ...]
-    metrics: tuple[str, ...]
-    source: str
+    classes: tuple[ClassScore, ...] = ()
+    cases: tuple[CaseScore, ...] = ()
+    metrics: tuple[str, ...] = ("dice",)
+    whole: Mapping[str, Measure] = field(default_factory=dict)
+    interval: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def read_scores(facts: Facts) -> ScoreView:
     """The scores of the run, from the best record there is. Raises nothing: what is not recorded stays empty."""
-    rows = [row for row in facts.scores.get("rows") or [] if isinstance(row, dict)]
-    if rows:
-        return _from_rows(facts, rows)
-    best = get(facts.metrics, "best", {})
-    dice, per_class = number(get(best, "dice")), get(best, "per_class", {})
-    classes = [
-        ClassScore(c.name, c.colour, {"dice": Measure(number(get(per_class, c.name)))}, ())
-        for c in facts.foreground
-        if isinstance(per_class, Mapping) and number(per_class.get(c.name)) is not None
-    ]
-    return ScoreView(Measure(dice), tuple(classes), (), ("dice",), "metrics.json" if dice is not None else "")
-
-
-def _from_rows(facts: Facts, rows: list[dict[str, Any]]) -> ScoreView:
-    metrics = tuple(m for m in METRICS if any(m in row for row in rows))
-    known = {c.name: c for c in facts.foreground}
-    hidden = {c.name for c in facts.classes if not c.foreground}
-    names = dict.fromkeys(str(row.get("class")) for row in rows if str(row.get("class")) not in hidden)
-    by_case: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        if str(row.get("class")) in names:
-            by_case.setdefault(str(row.get("case")), []).append(row)
+    scores = facts.scores
+    records = list_of_mappings(scores.get("cases"))
+    if not records:
+        return _from_metrics(facts)
     groups = {row["case"]: row.get("group", "") for row in facts.split}
     cases = tuple(
         CaseScore(
-            case=case,
-            group=text(own[0].get("group"), groups.get(case, "")),
-            metrics={m: _mean([number(row.get(m)) for row in own]) for m in metrics},
-            per_class={str(row.get("class")): number(row.get("dice")) for row in own},
+            case=(case := text(record.get("case"), "?")),
+            group=text(record.get("group"), groups.get(case, "")),
+            metrics={m: number(get(record, f"mean.{m}")) for m in METRICS},
+            per_class={c.name: _value(record, c.name, "dice") for c in facts.foreground},
         )
-        for case, own in by_case.items()
+        for record in records
     )
-    classes = []
-    for name in names:
-        own = [row for row in rows if str(row.get("class")) == name]
-        dices = tuple(d for row in own if (d := number(row.get("dice"))) is not None)
-        measures = {m: _measure(facts.scores, name, m, [number(row.get(m)) for row in own]) for m in metrics}
-        classes.append(ClassScore(name, known[name].colour if name in known else None, measures, dices))
-    mean = _measure(facts.scores, "mean", "dice", [case.metrics.get("dice") for case in cases])
-    return ScoreView(mean, tuple(classes), cases, metrics, "scores.json")
+    metrics = tuple(m for m in METRICS if any(case.metrics[m] is not None for case in cases))
+    classes = tuple(
+        ClassScore(
+            name=c.name,
+            colour=c.colour,
+            measures={m: _measure(_child(get(scores, "summary.classes"), c.name), m) for m in METRICS},
+            dices=tuple(d for case in cases if (d := case.per_class[c.name]) is not None),
+        )
+        for c in facts.foreground
+    )
+    means = get(scores, "summary.mean")
+    whole = {name: _measure(means, name) for name in means if name not in METRICS} if isinstance(means, Mapping) else {}
+    notes = scores.get("notes")
+    return ScoreView(
+        mean=_measure(means, "dice"),
+        classes=classes,
+        cases=cases,
+        metrics=metrics or ("dice",),
+        whole=whole,
+        interval=text(scores.get("interval"), ""),
+        notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+    )
 
 
-def _measure(scores: Mapping[str, Any], name: str, metric: str, values: list[float | None]) -> Measure:
-    """The summary's mean and interval for a class and metric; without it the plain mean, and no interval."""
-    defined = [v for v in values if v is not None]
-    for entry in scores.get("summary") or []:
-        if isinstance(entry, dict) and entry.get("class") == name and entry.get("metric") == metric:
-            low, high = number(entry.get("low")), number(entry.get("high"))
-            return Measure(number(entry.get("mean")), low, high, int(number(entry.get("n")) or len(defined)))
-    return Measure(_mean(values), cases=len(defined))
+def _from_metrics(facts: Facts) -> ScoreView:
+    """The best validation on the way: means without intervals."""
+    per_class = get(facts.metrics, "best.per_class")
+    classes = tuple(
+        ClassScore(c.name, c.colour, {"dice": Measure(value)}, ())
+        for c in facts.foreground
+        if (value := number(_child(per_class, c.name))) is not None
+    )
+    return ScoreView(Measure(number(get(facts.metrics, "best.dice"))), classes)
 
 
-def _mean(values: list[float | None]) -> float | None:
-    defined = [v for v in values if v is not None]
-    return fmean(defined) if defined else None
+def _value(record: Mapping[str, Any], name: str, metric: str) -> float | None:
+    return number(get(_child(record.get("classes"), name), metric))
+
+
+def _child(values: Any, name: str) -> Any:
+    """A member by its exact name: names of the user's may hold dots."""
+    return values.get(name) if isinstance(values, Mapping) else None
+
+
+def _measure(values: Any, metric: str) -> Measure:
+    entry = _child(values, metric)
+    count = number(_child(entry, "n"))
+    mean, low, high = (number(_child(entry, key)) for key in ("mean", "low", "high"))
+    return Measure(mean, low, high, int(count or 0))

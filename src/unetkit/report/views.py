@@ -11,7 +11,7 @@ from typing import Any
 
 from unetkit.core.machine import format_duration
 from unetkit.report.charts import Chart, Curve, draw, rising, smooth
-from unetkit.report.facts import ClassFact, Facts, get, number, text
+from unetkit.report.facts import ClassFact, Facts, get, list_of_mappings, number, text
 from unetkit.report.scores import ScoreView
 
 SERIES = 8  # curve styles in style.css
@@ -56,7 +56,7 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     where = f"on {plural(cores, 'processor core')}" if cores and device == "cpu" else f"on {device}"
     trained = sum(row["split"] == "train" for row in facts.split)
     images = float(trained) if trained else number(get(facts.plan, "data.cases"))
-    learnt = "This network learnt" if seconds is None else f"In {format_duration(seconds)} {where} a network learnt"
+    learnt = f"In {format_duration(seconds)} {where} a network learnt" if seconds else "This run trains a network"
     of = "" if images is None else f" from {plural(images, 'annotated image')}"
     precision = text(get(facts.plan, "machine.precision"), "")
     lead = f"{learnt} to find {what}{of}."
@@ -109,9 +109,9 @@ def curves(facts: Facts) -> list[Chart]:
     loss = _points(facts.events_of("progress"), "done", "loss")
     validated = facts.events_of("validated")
     dice = _points(validated, "step", "dice")
-    names = list(dict.fromkeys(n for e in validated for n in get(e, "per_class", {}) or {}))
-    per_class = [Curve(n, _points(validated, "step", f"per_class.{n}", n), "") for n in names if len(names) > 1]
-    many = [Curve(c.name, c.points, f"s{k}") for k, c in enumerate(per_class[: SERIES - 1], 1)]
+    names = [c.name for c in facts.foreground]
+    shown = names[: SERIES - 1] if len(names) > 1 else []
+    many = [Curve(name, _points(validated, "step", "per_class", name), f"s{k}") for k, name in enumerate(shown, 1)]
     best = max(dice, key=lambda p: p[1], default=None)
     train = [Curve("every step", loss, "faint"), Curve("moving average", smooth(loss), "s0")]
     if len(loss) < 2:  # only validations were recorded
@@ -128,7 +128,9 @@ def curves(facts: Facts) -> list[Chart]:
 def _points(events: list[Mapping[str, Any]], x: str, y: str, key: str | None = None) -> tuple[tuple[float, float], ...]:
     pairs = []
     for event in events:
-        value = get(event, "per_class", {}).get(key) if key is not None else event.get(y)
+        value = event.get(y)
+        if key is not None:
+            value = value.get(key) if isinstance(value, Mapping) else None
         at, height = number(event.get(x)), number(value)
         if at is not None and height is not None and event.get("task", "train") == "train":
             pairs.append((at, height))
@@ -141,20 +143,21 @@ def warnings_of(facts: Facts) -> list[str]:
 
 
 def data_view(facts: Facts) -> DataView:
-    """Counts, sizes, split, class shares; and whether any group stands on two sides of the split."""
-    cases = [c for c in facts.fingerprint.get("cases") or [] if isinstance(c, dict)]
+    """Counts, sizes, split, class shares (sizes and shares of the training images); whether groups are torn apart."""
+    cases = list_of_mappings(facts.fingerprint.get("cases"))
     count = number(get(facts.plan, "data.cases"))
     count = float(len(cases)) if count is None else count
     tiles = [("Annotated images", f"{count:.0f}", "")]
-    sizes = [(int(c["width"]), int(c["height"])) for c in cases if number(c.get("width")) and number(c.get("height"))]
+    sides = [(number(c.get("width")), number(c.get("height"))) for c in cases]
+    sizes = [(int(w), int(h)) for w, h in sides if w and h]
     if sizes:
         small, large = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
         same = "all the same" if len(set(sizes)) == 1 else f"to {large[0]} × {large[1]}; {len(set(sizes))} sizes"
         tiles.append(("Size in pixels", f"{small[0]} × {small[1]}", same))
         tiles.append(("Pixels in all", f"{sum(w * h for w, h in sizes) / 1e6:.3g} M", ""))
-    if kinds := Counter((str(c.get("dtype", "?")), c.get("channels")) for c in cases):
+    if kinds := Counter((text(c.get("dtype"), "?"), number(c.get("channels"))) for c in cases):
         (dtype, channels), _ = kinds.most_common(1)[0]
-        shown = plural(channels, "channel") if isinstance(channels, int) else ""
+        shown = plural(channels, "channel") if channels else ""
         tiles.append(("Stored as", dtype, shown + (" mostly, others too" if len(kinds) > 1 else "")))
     groups = {row.get("group", "") for row in facts.split} - {""}
     if groups:
@@ -190,10 +193,10 @@ def _leak(facts: Facts, groups: set[str]) -> str:
 
 
 def _fractions(facts: Facts) -> tuple[tuple[ClassFact, float], ...]:
-    shares = get(facts.fingerprint, "classes.fraction")
-    if not isinstance(shares, list) or len(shares) != len(facts.classes):
+    shares = [number(entry.get("fraction")) for entry in list_of_mappings(facts.fingerprint.get("classes"))]
+    if len(shares) != len(facts.classes):
         return ()
-    return tuple((c, number(s) or 0.0) for c, s in zip(facts.classes, shares, strict=True))
+    return tuple((c, max(s or 0.0, 0.0)) for c, s in zip(facts.classes, shares, strict=True))
 
 
 def _legend_reason(facts: Facts) -> str:
@@ -270,10 +273,16 @@ def findings(facts: Facts) -> list[dict[str, str]] | None:
     return sorted(rows, key=lambda row: rank.get(row["severity"], 2))
 
 
+def commands(facts: Facts) -> list[str]:
+    """The command lines that made the run, first to last."""
+    ran = facts.environment.get("commands")
+    return [line for line in ran if isinstance(line, str)] if isinstance(ran, list) else []
+
+
 def next_commands(facts: Facts, folder: str = "") -> list[tuple[str, str]]:
     """(what for, command line) to go on: with the run's folder (or `folder`) and data, quoted for a shell."""
     run, data = shlex.quote(folder or str(facts.run)), shlex.quote(text(get(facts.plan, "data.path"), "DATA"))
-    ran = [str(c) for c in facts.environment.get("commands") or [] if isinstance(c, str)]
+    ran = commands(facts)
     train = next((c for c in reversed(ran) if " train " in f" {c} "), f"unetkit train {data} -o {run}")
     return [
         ("Segment new images: a file, a folder or a glob", f"unetkit predict {run} IMAGES -o OUT"),
