@@ -1,6 +1,7 @@
 """The U-Net family: a spec is a value, everything else follows from it. Imports torch only where it is needed.
 
-`NetSpec` and `geometry` are plain Python; `UNet` and `build` make torch modules.
+`NetSpec` is plain data and `unetkit.nets.geometry` computes with it; `UNet` is the torch module. The functions `build`
+and `geometry` are imported from the files of the same name.
 """
 
 from __future__ import annotations
@@ -9,17 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from unetkit.nets.build import UNet, build
-    from unetkit.nets.geometry import Geometry, geometry
+    from unetkit.nets.build import UNet
     from unetkit.nets.presets import PRESETS, preset
     from unetkit.nets.spec import NetSpec
     from unetkit.nets.weights import fold_batch_norm, load_weights, save_weights
 
 _HOME = {
     "UNet": "build",
-    "build": "build",
-    "Geometry": "geometry",
-    "geometry": "geometry",
     "PRESETS": "presets",
     "preset": "presets",
     "NetSpec": "spec",
@@ -30,12 +27,9 @@ _HOME = {
 
 __all__ = [
     "PRESETS",
-    "Geometry",
     "NetSpec",
     "UNet",
-    "build",
     "fold_batch_norm",
-    "geometry",
     "load_weights",
     "preset",
     "save_weights",

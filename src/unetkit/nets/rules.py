@@ -116,8 +116,8 @@ _INPUT, _OUTPUT, _NOTHING = Saves(input=True), Saves(output=True), Saves()
 SAVES: dict[str, Saves] = {
     "conv": _INPUT,
     "transposed": _INPUT,
-    "reflect_pad": _NOTHING,
-    "replicate_pad": _NOTHING,
+    "reflect_pad": _INPUT,
+    "replicate_pad": _INPUT,
     "max_pool": Saves(input=True, extra=8),  # where the maximum was: an int64 for each value
     "average_pool": _INPUT,
     "batch_norm": _INPUT,

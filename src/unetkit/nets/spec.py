@@ -83,8 +83,7 @@ class NetSpec(Config):
     def _known_name(cls, value: Any, info: ValidationInfo) -> Any:
         names = _NAMED[str(info.field_name)]
         if value not in names:
-            hint = nearest(str(value), names)
-            raise ValueError(f"{value!r} is not a kind of {info.field_name}{hint}; choose from {', '.join(names)}")
+            raise ValueError(f"must be one of {', '.join(names)}{nearest(str(value), names)}")
         return value
 
     @field_validator("channels")

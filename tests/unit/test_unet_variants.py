@@ -1,0 +1,220 @@
+"""One body for every variant: forward, backward, sizes, names, saving; then what is special to some."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unetkit.core.errors import SpecError
+from unetkit.nets import NetSpec, UNet, load_weights, save_weights
+from unetkit.nets.build import build
+from unetkit.nets.geometry import geometry
+from unetkit.nets.program import program
+
+ODD = {1: (37,), 2: (29, 18), 3: (9, 14, 11)}
+
+
+def _variants() -> list[dict[str, Any]]:
+    """Every value of every field at least once for each dimension, and the pairs that meet in one place of the code."""
+    found: list[dict[str, Any]] = []
+    for ndim, block, skip in product((1, 2, 3), ("plain", "residual"), ("concat", "add", "none")):
+        found.append({"ndim": ndim, "block": block, "skip": skip})
+    for ndim, down, up in product(
+        (1, 2, 3), ("max", "average", "strided"), ("transposed", "linear", "nearest", "shuffle")
+    ):
+        found.append({"ndim": ndim, "down": down, "up": up})
+    for norm, padding, block in product(
+        ("batch", "instance", "group", "none"), ("same", "reflect", "replicate", "valid"), ("plain", "residual")
+    ):
+        found.append({"norm": norm, "padding": padding, "block": block})
+    for ndim, stem in product((1, 2, 3), (2, 4)):
+        found.append({"ndim": ndim, "stem_stride": stem, "padding": ("same", "reflect", "replicate")[ndim - 1]})
+    for ndim, padding in product((1, 3), ("reflect", "replicate", "valid")):
+        found.append({"ndim": ndim, "padding": padding})
+    found += [{"activation": a} for a in ("relu", "leaky_relu", "gelu", "silu")]
+    found += [{"activation": a, "norm": "none", "block": "residual"} for a in ("leaky_relu", "gelu", "silu")]
+    found += [
+        {"channels": (5,)},
+        {"channels": (4, 6, 8, 8), "strides": (2, 3, (1, 2))},
+        {"kernels": (5, (1, 3), 1), "blocks": (1, 2, 3)},
+        {"ndim": 3, "kernels": ((1, 3, 3), 3, 3), "strides": ((1, 2, 2), 2), "up": "linear"},
+        {"ndim": 3, "strides": ((1, 2, 2), 2), "up": "shuffle", "down": "strided"},
+        {"padding": "valid", "up": "shuffle", "strides": (2, 3)},
+        {"padding": "valid", "up": "linear", "down": "strided", "skip": "add"},
+        {"deep_supervision": True, "dropout": 0.3, "in_channels": 3, "classes": 1},
+    ]
+    return found
+
+
+def _name(values: dict[str, Any]) -> str:
+    return "-".join(f"{key}={value}" for key, value in values.items())
+
+
+@pytest.mark.parametrize("values", _variants(), ids=_name)
+def test_variant(values: dict[str, Any], tmp_path: Path) -> None:
+    spec = NetSpec(**{"channels": (3, 4, 6), **values})
+    net, facts = build(spec, seed=1), geometry(spec)
+    shape = tuple(n + 2 * m for n, m in zip(ODD[spec.ndim], facts.margin, strict=True))
+    image_BCX = torch.randn(2, spec.in_channels, *shape, generator=torch.Generator().manual_seed(0))
+
+    results = net(image_BCX)
+    logits = results[0] if spec.deep_supervision else results
+    assert logits.shape == (2, spec.classes, *ODD[spec.ndim])
+    logits.float().square().mean().backward()
+    missing = [
+        name
+        for name, p in net.named_parameters()
+        if (p.grad is None or not p.grad.isfinite().all())
+        and not name.startswith("head1")  # its own result is not used
+    ]
+    assert not missing
+    assert sum(p.numel() for p in net.parameters()) == facts.parameters
+
+    made = {name for name, _ in net.named_parameters()} | {name for name, _ in net.named_buffers()}
+    assert set(net.state_dict()) == made
+
+    net.eval()
+    with torch.no_grad():
+        whole = net(image_BCX)
+        save_weights(net, tmp_path / "w.safetensors", {"kind": "test"})
+        other = build(spec, seed=2).eval()
+        assert not torch.equal(other(image_BCX), whole)
+        assert not load_weights(other, tmp_path / "w.safetensors")
+        torch.testing.assert_close(other(image_BCX), whole, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"padding": "reflect"}, {"norm": "instance"}, {"norm": "group"}, {"stem_stride": 2}]
+)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (3, 2), (16, 16)])
+def test_any_size_down_to_one_pixel(values: dict[str, Any], shape: tuple[int, int]) -> None:
+    net = build(NetSpec(channels=(2, 3, 4, 4), **values)).eval()
+    assert net(torch.rand(1, 1, *shape)).shape == (1, 2, *shape)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_the_border_that_forward_adds_is_a_reflection_where_there_is_room(ndim: int) -> None:
+    net = build(NetSpec(ndim=ndim, channels=(3, 4, 5)), seed=4).eval()
+    small = torch.randn(1, 1, *(11, 13, 10)[:ndim])
+    reflected = small
+    for axis, n in enumerate(small.shape[2:], start=2):
+        wanted = -(-n // 4) * 4
+        index = [i if i < n else 2 * (n - 1) - i for i in range(wanted)]
+        reflected = reflected.index_select(axis, torch.tensor(index))
+    crop = (slice(None), slice(None), *(slice(n) for n in small.shape[2:]))
+    torch.testing.assert_close(net(small), net(reflected)[crop], rtol=0, atol=0)
+    tiny = torch.randn(1, 1, *(1,) * ndim)
+    torch.testing.assert_close(net(tiny), net(tiny.expand(1, 1, *(4,) * ndim).contiguous())[(..., *(slice(1),) * ndim)])
+
+
+def test_deep_supervision_gives_every_decoder_level_in_training_only() -> None:
+    net = build(NetSpec(channels=(2, 3, 4, 4), deep_supervision=True, classes=3))
+    results = net(torch.randn(1, 1, 21, 40))
+    assert [tuple(r.shape) for r in results] == [(1, 3, 21, 40), (1, 3, 11, 20), (1, 3, 6, 10)]
+    assert net.eval()(torch.randn(1, 1, 21, 40)).shape == (1, 3, 21, 40)
+
+
+def test_padding_valid_is_the_padded_network_on_the_inner_part() -> None:
+    spec = NetSpec(channels=(3, 4, 5), padding="valid", norm="none")
+    inner, padded = build(spec, seed=3).eval(), build(spec.replace({"padding": "same"}), seed=3).eval()
+    n, margin = geometry(spec).smallest[0] + 3 * 4, geometry(spec).margin[0]
+    large = torch.randn(1, 1, n + 80, n + 80)
+    # the padded network sees the same alignment where its own pooling grid starts at the inner network's
+    shift = next(s for s in range(40, 44) if (s + margin) % 4 == 0)
+    part = inner(large[..., shift : shift + n, shift : shift + n])
+    at = slice(shift + margin, shift + n - margin)
+    for start in range(4):  # one of the four alignments of the padded network is the paper's
+        same = padded(large[..., start : start + n + 76, start : start + n + 76])
+        moved = same[..., at.start - start : at.stop - start, at.start - start : at.stop - start]
+        if torch.allclose(part, moved, atol=1e-5):
+            return
+    pytest.fail("no alignment of the padded network gives the valid network's logits")
+
+
+def test_dropout_is_at_the_end_of_the_two_coarsest_levels() -> None:
+    layers = program(NetSpec(channels=(2, 2, 2, 2), dropout=0.5)).layers
+    assert [layer.name for layer in layers if layer.kind == "dropout"] == ["encoder2.dropout1", "encoder3.dropout1"]
+
+
+def test_convolutions_have_a_bias_only_where_no_norm_follows() -> None:
+    names = [n for n, _ in build(NetSpec(channels=(2, 2), block="residual")).named_parameters() if n.endswith("bias")]
+    assert [n for n in names if "conv" in n] == ["head.conv1.bias"]
+    assert [n for n in names if "transposed" in n] == ["up0.transposed1.bias"]
+
+
+def test_seeds_decide_the_weights_and_the_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    a, b, c = build(NetSpec(channels=(2, 3)), 1), build(NetSpec(channels=(2, 3)), 1), build(NetSpec(channels=(2, 3)), 2)
+    d = build(NetSpec(channels=(2, 3)), torch.Generator().manual_seed(5))
+    assert torch.equal(torch.get_rng_state(), before)
+    key = "encoder1.conv1.weight"
+    assert torch.equal(a.state_dict()[key], b.state_dict()[key])
+    assert not torch.equal(a.state_dict()[key], c.state_dict()[key])
+    assert not torch.equal(a.state_dict()[key], d.state_dict()[key])
+
+
+def test_initial_activations_keep_their_scale_without_norm() -> None:
+    for kind in ("plain", "residual"):
+        net = build(NetSpec(channels=(32, 64, 128), norm="none", block=kind), seed=0).eval()
+        spread = net(torch.randn(2, 1, 32, 32)).std().item()
+        assert 0.1 < spread < 10, (kind, spread)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((1, 64, 64), "the network takes tensors of 4 axes (batch, channels, Y, X), the input has 3: (1, 64, 64)"),
+        ((1, 3, 64, 64), "the network takes 1 channels, the input has 3: (1, 3, 64, 64) (batch, channels, Y, X)"),
+        (
+            (1, 1, 64, 65),
+            "64 × 65 pixels does not fit this network, whose sizes are 4 × 4 pixels plus multiples of 4 × 4; ",
+        ),
+        ((1, 1, 64, 65), "64 × 68 pixels would work"),
+    ],
+)
+def test_a_wrong_input_is_refused_with_what_would_work(shape: tuple[int, ...], message: str) -> None:
+    net = build(NetSpec(channels=(2, 2, 2)), strict=True)
+    with pytest.raises(SpecError) as error:
+        net(torch.zeros(shape))
+    assert message in str(error.value)
+
+
+def test_valid_padding_refuses_what_leaves_nothing() -> None:
+    net = build(NetSpec(channels=(2, 2, 2), padding="valid"))
+    with pytest.raises(SpecError, match="takes away 20 × 20 pixels on each side; give 41 × 41 pixels or more"):
+        net(torch.zeros(1, 1, 100, 40))
+    assert net(torch.zeros(1, 1, 100, 41)).shape == (1, 2, 60, 1)
+
+
+def test_sugar() -> None:
+    net = UNet(in_channels=3, classes=4, like="resunet-small")
+    assert (net.spec.block, net.spec.in_channels, net.spec.classes) == ("residual", 3, 4)
+    with pytest.raises(SpecError, match="there is no network called 'resunet-smal'; did you mean 'resunet-small'"):
+        UNet(like="resunet-smal")
+    with pytest.raises(SpecError, match="'classes': input should be greater than or equal to 1"):
+        UNet(classes=0)
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"stem_stride": 2, "block": "residual", "deep_supervision": True}, {"padding": "valid"}]
+)
+def test_the_graph_is_captured_whole(values: dict[str, Any]) -> None:
+    net = build(NetSpec(channels=(2, 3, 4), **values))
+    image = torch.randn(1, 1, 60, 60)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    expected, got = net.eval()(image), compiled(image)
+    torch.testing.assert_close(got, expected)
+
+
+def test_bf16_autocast_and_channels_last_agree_with_float32() -> None:
+    net = build(NetSpec(channels=(8, 16, 16), stem_stride=2), seed=1).eval()
+    image = torch.randn(2, 1, 32, 32)
+    expected = net(image)
+    net.to(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(image.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.05)
