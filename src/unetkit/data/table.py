@@ -44,8 +44,8 @@ def read_table(path: Path) -> Discovery:
             raise DataError(
                 f"{path}, line {number}: no image is named; fill in the column '{header[columns['image']]}'"
             )
-        image, mask = (path.parent / cells[name] if cells[name] else None for name in ("image", "mask"))
-        assert image is not None  # just checked; for the type checker
+        image = path.parent / cells["image"]
+        mask = path.parent / cells["mask"] if cells["mask"] else None
         missing += [(number, p) for p in (image, mask) if p is not None and not p.is_file()]
         rows.append(_Row(number, image, mask, cells.get("group") or None, _split(path, number, cells.get("split", ""))))
     if missing:
