@@ -218,3 +218,20 @@ def test_bf16_autocast_and_channels_last_agree_with_float32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         logits = net(image.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"norm": "instance", "up": "linear", "down": "average", "padding": "reflect"},
+        {"norm": "group", "up": "shuffle", "down": "strided", "padding": "replicate"},
+        {"norm": "batch", "up": "nearest", "stem_stride": 2, "activation": "gelu"},
+    ],
+)
+def test_every_part_trains_in_bf16(ndim: int, values: dict[str, Any]) -> None:
+    net = build(NetSpec(**{"ndim": ndim, "channels": (4, 4), **values}))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = net(torch.randn(2, 1, *(8,) * ndim))
+    logits.float().square().mean().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
