@@ -168,7 +168,7 @@ def test_initial_activations_keep_their_scale_without_norm() -> None:
     ("shape", "message"),
     [
         ((1, 64, 64), "the network takes tensors of 4 axes (batch, channels, Y, X), the input has 3: (1, 64, 64)"),
-        ((1, 3, 64, 64), "the network takes 1 channels, the input has 3: (1, 3, 64, 64) (batch, channels, Y, X)"),
+        ((1, 3, 64, 64), "the network takes 1 channel, the input has 3: (1, 3, 64, 64) (batch, channels, Y, X)"),
         (
             (1, 1, 64, 65),
             "64 × 65 pixels does not fit this network, whose sizes are 4 × 4 pixels plus multiples of 4 × 4; ",

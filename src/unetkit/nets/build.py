@@ -94,7 +94,7 @@ class UNet(nn.Module):
             )
         if image_BCX.shape[1] != spec.in_channels:
             raise SpecError(
-                f"the network takes {spec.in_channels} channels, the input has {image_BCX.shape[1]}: "
+                f"the network takes {spec.in_channels} channel{'s' * (spec.in_channels > 1)}, the input has {image_BCX.shape[1]}: "
                 f"{tuple(image_BCX.shape)} ({axes})"
             )
         facts.output_shape(shape)
