@@ -94,8 +94,8 @@ class UNet(nn.Module):
             )
         if image_BCX.shape[1] != spec.in_channels:
             raise SpecError(
-                f"the network takes {spec.in_channels} channel{'s' * (spec.in_channels > 1)}, the input has {image_BCX.shape[1]}: "
-                f"{tuple(image_BCX.shape)} ({axes})"
+                f"the network takes {spec.in_channels} channel{'s' * (spec.in_channels > 1)}, "
+                f"the input has {image_BCX.shape[1]}: {tuple(image_BCX.shape)} ({axes})"
             )
         facts.output_shape(shape)
         fitted = facts.fit(shape)
