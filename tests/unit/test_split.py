@@ -49,7 +49,7 @@ def test_copies_stay_together() -> None:
     hashes = {i: "same" if i in "aceg" else i for i in "abcdefgh"}
     for seed in range(5):
         split = split_cases(set_, Groups(), {}, seed, hashes=hashes)
-        assert len({split.side(i) for i in "aceg"}) == 1
+        assert len({split.of(i) for i in "aceg"}) == 1
         assert "3 copies of other images stay on the side of the original" in split.reason
 
 
@@ -95,13 +95,14 @@ def test_written_and_read(tmp_path: Path) -> None:
     set_ = [*cases("a", "b,c", "d"), Case("e", (Path("e_0000.png"), Path("e_0001.png")), Path("e.png"))]
     groups = Groups({"a": "rat1"})
     split = split_cases(set_, groups, {}, 0)
-    write_split(tmp_path / "split.csv", split, set_, groups)
+    write_split(tmp_path / "split.csv", set_, split)
     text = (tmp_path / "split.csv").read_text().splitlines()
     assert text[0] == "case,split,group,image,mask"
     assert text[1].endswith(",rat1,a.png,a_mask.png")
     assert "e_0000.png;e_0001.png" in text[4]
     read = read_split(tmp_path / "split.csv", set_)
     assert (read.train, read.val, read.test) == (split.train, split.val, split.test)
+    assert read.groups == split.groups == {"a": "rat1"}
     assert read.reason == "as split.csv gives it"
 
 

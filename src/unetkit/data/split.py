@@ -9,8 +9,9 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,15 @@ TRIES = 200
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids of each side, in the order of the set, and why they are where they are."""
+    """Case ids of each side, in the order of the set; why they are there; the group of each case that has one."""
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
     reason: str = ""
+    groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
-    def side(self, case: str) -> str:
+    def of(self, case: str) -> str:
         """ "train", "val" or "test". Raises KeyError for a case that is not in the split."""
         for name in SIDES:
             if case in getattr(self, name):
@@ -58,6 +60,18 @@ def split_cases(
     draws the one is taken whose classes (presence and pixels, `label_counts` by case) are most like the set's.
     About `fraction` of the cases validate, at least one where there are two cases that may be parted. Deterministic.
     """
+    split = _split(cases, groups, label_counts, seed, fraction, hashes or {})
+    return replace(split, groups=MappingProxyType({c.id: groups.of[c.id] for c in cases if c.id in groups.of}))
+
+
+def _split(
+    cases: Sequence[Case],
+    groups: Groups,
+    label_counts: Mapping[str, Sequence[int]],
+    seed: int,
+    fraction: float,
+    hashes: Mapping[str, str],
+) -> Split:
     given = {case.id: case.split for case in cases if case.split is not None}
     test = tuple(case.id for case in cases if given.get(case.id) == "test")
     if "val" in given.values():
@@ -65,15 +79,15 @@ def split_cases(
         val = tuple(case.id for case in cases if given.get(case.id) == "val")
         return Split(train, val, test, "as the data gives it")
     ids = [case.id for case in cases if case.id not in test]
-    units = _units(ids, groups, hashes or {})
-    reason, copies = groups.reason, len(ids) - len(_units(ids, Groups(), hashes or {}))
+    units = _units(ids, groups, hashes)
+    reason, copies = groups.reason, len(ids) - len(_units(ids, Groups(), hashes))
     if len(ids) < 2:
         return Split(tuple(ids), (), test, "there is one case only: nothing can validate what is learned from it")
     features = _features(units, label_counts)
     sizes = np.array([len(unit) for unit in units])
     target = max(1, round(fraction * len(ids)))
     if len(units) == 1:
-        parts = _units(ids, Groups(), hashes or {})
+        parts = _units(ids, Groups(), hashes)
         whole = {groups.of.get(i) for i in ids}
         if len(parts) == 1:
             return Split(tuple(ids), (), test, "all images are copies of one: nothing can validate what is learned")
@@ -119,19 +133,19 @@ def leaks(split: Split, groups: Groups, hashes: Mapping[str, str] | None = None)
     return tuple(found)
 
 
-def write_split(path: Path, split: Split, cases: Iterable[Case], groups: Groups) -> None:
+def write_split(path: Path, cases: Iterable[Case], split: Split) -> None:
     """Write the CSV, atomically; channel files of one image are joined by `;`. Raises MachineError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for case in cases:
         images = ";".join(str(image) for image in case.images)
-        writer.writerow([case.id, split.side(case.id), groups.of.get(case.id, ""), images, case.label or ""])
+        writer.writerow([case.id, split.of(case.id), split.groups.get(case.id, ""), images, case.label or ""])
     write_text(path, text.getvalue())
 
 
 def read_split(path: Path, cases: Sequence[Case]) -> Split:
-    """Read a split, perhaps edited by hand, for these cases; only the columns `case` and `split` count.
+    """Read a split, perhaps edited by hand, for these cases; the columns `case` and `split` count, and `group`.
 
     Raises DataError, with the line: no such file, a missing column, an unknown case or side, a case twice or absent, no
     training case.
@@ -150,7 +164,7 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
                 f"{path}: the column '{needed}' is missing{nearest(needed, columns)}; needed are case and split"
             )
     ids = [case.id for case in cases]
-    known, sides = set(ids), dict[str, str]()
+    known, sides, groups = set(ids), dict[str, str](), dict[str, str]()
     for row in rows:
         case, side = (row["case"] or "").strip(), (row["split"] or "").strip().lower()
         where = f"{path}, line {rows.line_num}"
@@ -161,6 +175,8 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
         if side not in SIDES:
             raise DataError(f"{where}: the split '{side}' is none of {', '.join(SIDES)}{nearest(side, SIDES)}")
         sides[case] = side
+        if group := (row.get("group") or "").strip():
+            groups[case] = group
     if missing := [i for i in ids if i not in sides]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
@@ -169,7 +185,7 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
     of = {name: tuple(i for i in ids if sides[i] == name) for name in SIDES}
     if not of["train"]:
         raise DataError(f"{path}: no case is on the side 'train'; put train into the column split for some")
-    return Split(of["train"], of["val"], of["test"], f"as {Path(path).name} gives it")
+    return Split(of["train"], of["val"], of["test"], f"as {Path(path).name} gives it", MappingProxyType(groups))
 
 
 def _units(ids: Sequence[str], groups: Groups, hashes: Mapping[str, str]) -> list[list[str]]:
