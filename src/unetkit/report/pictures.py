@@ -31,7 +31,7 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Picture:
-    """One example case. The layers are data URIs; shares are fractions of the labelled pixels."""
+    """One example case. The layers are data URIs; shares are of the labelled pixels (`unlabelled`: of all)."""
 
     key: str
     case: str
@@ -48,6 +48,7 @@ class Picture:
     extra: float
     missed: float
     confused: float
+    unlabelled: float
 
 
 def read_pictures(facts: Facts) -> tuple[list[Picture], list[str]]:
@@ -117,6 +118,7 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
         extra=np.count_nonzero(codes == EXTRA) / labelled,
         missed=np.count_nonzero(codes == MISSED) / labelled,
         confused=np.count_nonzero(codes == CONFUSED) / labelled,
+        unlabelled=np.count_nonzero(codes == UNLABELLED) / codes.size,
     )
 
 

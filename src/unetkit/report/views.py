@@ -68,7 +68,7 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
         lead += " It has not been scored yet."
     tiles = [
         ("Training time", format_duration(seconds), _budget(facts)) if seconds is not None else None,
-        ("Steps", f"{steps:,.0f}".replace(",", " "), _batch(facts)) if steps is not None else None,
+        ("Steps", _count(steps), _batch(facts)) if steps is not None else None,
         _parameters(facts),
         ("Arithmetic", precision, where) if precision else None,
     ]
@@ -94,14 +94,18 @@ def _batch(facts: Facts) -> str:
     return f"each {batch:.0f} × ({' × '.join(str(p) for p in patch)}) pixels"
 
 
+def _count(count: float) -> str:
+    """`34 560`, or `6.29 M` from a hundred thousand on."""
+    return f"{count / 1e6:.3g} M" if count >= 1e5 else f"{count:,.0f}".replace(",", "\u202f")
+
+
 def _parameters(facts: Facts) -> tuple[str, str, str] | None:
     count, channels = number(facts.metrics.get("parameters")), get(facts.plan, "net.channels")
     if count is None:
         return None
     channels = channels if isinstance(channels, list) else []
-    shown = f"{count / 1e6:.2f} M" if count >= 1e5 else f"{count:,.0f}".replace(",", " ")
     width = f"{len(channels)} levels, {channels[0]} to {channels[-1]} channels" if channels else ""
-    return "Parameters", shown, width
+    return "Parameters", _count(count), width
 
 
 def curves(facts: Facts) -> list[Chart]:
@@ -154,7 +158,7 @@ def data_view(facts: Facts) -> DataView:
         small, large = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
         same = "all the same" if len(set(sizes)) == 1 else f"to {large[0]} × {large[1]}; {len(set(sizes))} sizes"
         tiles.append(("Size in pixels", f"{small[0]} × {small[1]}", same))
-        tiles.append(("Pixels in all", f"{sum(w * h for w, h in sizes) / 1e6:.3g} M", ""))
+        tiles.append(("Training pixels", _count(sum(w * h for w, h in sizes)), ""))
     if kinds := Counter((text(c.get("dtype"), "?"), number(c.get("channels"))) for c in cases):
         (dtype, channels), _ = kinds.most_common(1)[0]
         shown = plural(channels, "channel") if channels else ""
