@@ -53,7 +53,7 @@ class Progress(Event):
 
 
 class Validated(Event):
-    """A validation over whole images. `loss` is that of training (smoothed); `dice` the mean over foreground classes."""
+    """A validation over whole images. `loss`: of training, smoothed; `dice`: mean over foreground classes."""
 
     kind: Literal["validated"] = "validated"
     step: int

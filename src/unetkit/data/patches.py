@@ -79,14 +79,13 @@ def window(array: np.ndarray, centre: Sequence[int], half: Sequence[int]) -> np.
 
     Returns (…, 2·half) along every spatial axis; the centre lies between the two middle pixels.
     """
-    first = array.ndim - len(centre)
-    for axis, (c, h) in enumerate(zip(centre, half, strict=True), start=first):
+    cut: np.ndarray = array
+    for axis, (c, h) in enumerate(zip(centre, half, strict=True), start=array.ndim - len(centre)):
         start, stop, n = c - h, c + h, array.shape[axis]
         if start >= 0 and stop <= n:
-            array = array[(slice(None),) * axis + (slice(start, stop),)]
+            cut = cut[(slice(None),) * axis + (slice(start, stop),)]
         else:
-            array = np.take(array, mirrored(np.arange(start, stop), n), axis=axis)
-    cut: np.ndarray = array
+            cut = np.take(cut, mirrored(np.arange(start, stop), n), axis=axis)
     return cut
 
 

@@ -37,7 +37,7 @@ class Arithmetic:
 
 
 def find_device(wanted: str) -> str:
-    """'cpu', 'cuda' or 'mps': what is there for 'auto', or what was asked for. Raises MachineError where it is absent."""
+    """'cpu', 'cuda' or 'mps': the best there is for 'auto', or what was asked for. Raises MachineError."""
     there = ["cpu"]
     if torch.cuda.is_available():
         there.insert(0, "cuda")
@@ -116,13 +116,17 @@ def choose_arithmetic(
     layouts: tuple[Layout, ...] = ("contiguous", "channels_last") if layout == "auto" else (_layout(layout),)
     reasons = {
         "machine.threads": f"the processors this process may use: {threads}",
-        "machine.device": f"{device}: the fastest device here" if device != "cpu" else "no GPU was found, or the CPU was asked for",
+        "machine.device": f"{device}: the fastest device here"
+        if device != "cpu"
+        else "no GPU was found, or the CPU was asked for",
     }
     if repeatable and precision != "auto":
         chosen = Arithmetic(device, precisions[0], layouts[-1], threads)
         reasons["machine.precision"] = "as asked"
         reasons["machine.layout"] = (
-            "as asked" if layout != "auto" else "not timed: steps and precision are pinned, so that the run can be repeated"
+            "as asked"
+            if layout != "auto"
+            else "not timed: steps and precision are pinned, so that the run can be repeated"
         )
     else:
         timed: dict[Arithmetic, float] = {}
@@ -173,7 +177,7 @@ class Capacity:
 def choose_capacity(
     candidates: Sequence[Candidate], patch: Sequence[int], arithmetic: Arithmetic, *, seconds: float
 ) -> Capacity:
-    """The largest candidate (they come in rising cost) that completes `USEFUL_STEPS` in `seconds`, else the smallest."""
+    """The largest candidate (costs rise) that completes `USEFUL_STEPS` in `seconds`, else the smallest."""
     chosen: tuple[Candidate, float] | None = None
     tried: list[str] = []
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What the training images are like, from one streaming pass: sizes, intensities, class shares, thickness of structures."""
+"""What the training images are like, from one streaming pass: sizes, intensities, class shares, thickness."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CaseFacts(Config):
 
 
 class ClassFacts(Config):
-    """One class: share of the labelled pixels, number of images that have it, thickness in pixels (2 · area / border)."""
+    """One class: share of the labelled pixels, images that have it, thickness in pixels (2 · area / border)."""
 
     name: str
     fraction: float = Field(ge=0, le=1)
@@ -131,4 +131,3 @@ def _border(label_YX: np.ndarray) -> np.ndarray:
         for side in (a[edge], b[edge]):
             length += np.bincount(side, minlength=IGNORE + 1)
     return length
-

@@ -69,9 +69,7 @@ def make_plan(
     if "prepare.mean" not in settings:
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
     pinned = {"device": "machine.device", "precision": "machine.precision", "layout": "machine.layout"}
-    wanted = {
-        flag: str(settings.get(field, getattr(request, flag))) for flag, field in pinned.items()
-    }
+    wanted = {flag: str(settings.get(field, getattr(request, flag))) for flag, field in pinned.items()}
     machine, why_machine = yield from choose_arithmetic(
         plan.net,
         plan.sampling.patch,
@@ -137,9 +135,7 @@ def _draft(
     side, why["sampling.patch"] = rules.patch(facts, stem)
     depth, why_depth = rules.levels(side, stem)
     classes = len(legend.classes)
-    specs = [
-        (batch, rules.network(classes, prepare.channels, width, depth, stem)) for width, batch in rules.CAPACITIES
-    ]
+    specs = [(batch, rules.network(classes, prepare.channels, width, depth, stem)) for width, batch in rules.CAPACITIES]
     candidates = [Candidate(spec, batch) for batch, spec in specs]
     net = specs[1][1]
     if request.model is not None:
@@ -209,7 +205,7 @@ def _readers(cases: Sequence[Case], plan: Plan) -> Generator[CaseReader, None, N
 
 
 def training_memory(plan: Plan, facts: Fingerprint) -> int:
-    """Bytes that training is expected to hold: activations, four copies of the parameters, prepared images, the libraries."""
+    """Bytes that training is expected to hold: activations, copies of the parameters, images, the libraries."""
     width = 2 if plan.machine.precision == "bf16" else 4
     activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
     images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)

@@ -106,8 +106,8 @@ class Request(Config):
     steps: int | None = None
     seed: int = 0
     classes: tuple[str, ...] | None = None
-    ignore: int | None = None
-    background: int | Literal["auto", "none"] = "auto"
+    ignore: int | tuple[int, int, int] | None = None
+    background: int | tuple[int, int, int] | Literal["auto", "none"] = "auto"
     model: str | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"
@@ -179,7 +179,7 @@ SETTABLE = ("prepare", "net", "augment", "loss", "sampling", "optim", "budget", 
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings from a YAML or JSON file, flattened to dotted names. Raises PlanError: absent, not YAML, not a mapping."""
+    """Settings from a YAML or JSON file, as dotted names. Raises PlanError: absent, not YAML, not a mapping."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -45,7 +45,9 @@ def prepare(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
     if deep or len(types) > 1:
         why_normal = f"{' and '.join(types)} images have no common range"
     elif differs:
-        why_normal = f"brightness differs between images (their means by ±{means.std():.0f}, their pixels by ±{spread:.0f})"
+        why_normal = (
+            f"brightness differs between images (their means by ±{means.std():.0f}, their pixels by ±{spread:.0f})"
+        )
     else:
         why_normal = f"images are alike (their means differ by ±{means.std():.1f}, their pixels by ±{spread:.0f})"
     method = "percentile" if deep else "zscore"
@@ -74,7 +76,10 @@ def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, st
     if thickness < THIN:
         return 1, f"'{name}' is only about {thickness:.1f} pixels thick: every pixel is kept"
     if thickness >= THICK and facts.smallest_side() >= 512:
-        return 4, f"even '{name}', the thinnest, is about {thickness:.0f} pixels thick: a quarter resolution sees it whole"
+        return (
+            4,
+            f"even '{name}', the thinnest, is about {thickness:.0f} pixels thick: a quarter resolution sees it whole",
+        )
     return 2, (
         f"'{name}', the thinnest, is about {thickness:.0f} pixels thick: half resolution inside trains"
         " several times faster, a learned upsampling restores the pixels"
@@ -104,7 +109,10 @@ def sampling(facts: Fingerprint, side: int, batch: int) -> tuple[SamplingPlan, d
     seen = [c for c in facts.classes if c.cases]
     rarest = min(seen, key=lambda c: c.fraction, default=None)
     if rarest is not None and rarest.fraction < RARE:
-        share, why = 0.5, f"'{rarest.name}' covers {rarest.fraction:.1%} of the pixels: half of the patches look for rare classes"
+        share, why = (
+            0.5,
+            f"'{rarest.name}' covers {rarest.fraction:.1%} of the pixels: half of the patches look for rare classes",
+        )
     else:
         share, why = 0.25, "no class is rare: a quarter of the patches is centred on a class, the rest anywhere"
     return SamplingPlan(patch=(side, side), batch=batch, oversample=share), {"sampling.oversample": why}
@@ -113,7 +121,9 @@ def sampling(facts: Fingerprint, side: int, batch: int) -> tuple[SamplingPlan, d
 def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
     """Cross-entropy and Dice; class weights where a class is rare."""
     fractions = np.array([c.fraction for c in facts.classes])
-    reasons = {"loss.terms": "cross-entropy is right per pixel, Dice per structure; the sum trains steadily on few images"}
+    reasons = {
+        "loss.terms": "cross-entropy is right per pixel, Dice per structure; the sum trains steadily on few images"
+    }
     occurring = fractions[fractions > 0]
     if len(occurring) and occurring.min() < RARE:
         # fourth root: a class a hundred times rarer weighs about three times as much

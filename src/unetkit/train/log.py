@@ -16,7 +16,7 @@ NAME = "events.jsonl"
 
 
 class EventLog:
-    """Appends to the log of a run. `time` in a line: seconds since the first event of the run, all sittings together."""
+    """Appends to the log of a run. `time` in a line: seconds since the run's first event, all sittings together."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / NAME

@@ -4,9 +4,10 @@ seconds. A generator of events; the same run folder goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,10 +133,11 @@ def fit(
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate(fraction)
         image_BCX, label_BX = batches(now["step"])
-        value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip)
+        with _dropout_from(plan, now["step"]):
+            value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip)
         if not math.isfinite(value):
             raise RunError(
-                f"{run}: the loss is no longer a number at step {now['step']}; the state of a few seconds before is kept;"
+                f"{run}: the loss is no longer a number at step {now['step']}; the last state is kept;"
                 " train into a new folder with a smaller --set optim.lr, or with --precision fp32"
             )
         now["step"] += 1
@@ -166,3 +168,14 @@ def fit(
         now["best_step"] = now["step"]
     yield Saved(path=str(run / BEST), what=f"the weights of step {now['best_step']}")
     return Outcome(save(finished=True), finished=True)
+
+
+@contextlib.contextmanager
+def _dropout_from(plan: Plan, step: int) -> Iterator[None]:
+    """Dropout draws from torch's global generator: within this, from the step's key; then it is as before."""
+    if plan.net.dropout == 0:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(key(plan.seed, "dropout", step))
+        yield

@@ -46,9 +46,7 @@ class Position(Config):
     finished: bool = False
 
 
-def save_state(
-    run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer, position: Position
-) -> None:
+def save_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer, position: Position) -> None:
     """Write the state, whole or not at all. Raises MachineError where the disk refuses."""
     tensors: dict[str, torch.Tensor] = {}
     for prefix, module in (("net", net), ("average", average.net)):
@@ -95,8 +93,9 @@ def load_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Op
             _match_layout(optimiser)
     except (SafetensorError, KeyError, RuntimeError, ValueError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise RunError(f"{path}: the saved state is damaged or of another network ({reason}); "
-                       "delete this file to start over") from None
+        raise RunError(
+            f"{path}: the saved state is damaged or of another network ({reason}); delete this file to start over"
+        ) from None
 
 
 def _match_layout(optimiser: torch.optim.Optimizer) -> None:

@@ -72,7 +72,7 @@ def train_step(
 
 
 def supervise(loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor) -> Tensor:
-    """The loss of the logits; with deep supervision the coarser ones count half as much at every level (Isensee 2021)."""
+    """The loss of the logits; with deep supervision the coarser ones weigh half as much per level (Isensee 2021)."""
     if isinstance(output, Tensor):
         return loss(output, label_BX)
     total, weights = loss(output[0], label_BX), 1.0

@@ -1,0 +1,52 @@
+# Two commands on a fresh machine with Python ≥ 3.11 and make:  make demo   and   make test
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+UNETKIT := $(BIN)/unetkit
+DEMO ?= demo
+
+.PHONY: demo test lint format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo   install, and run the main job on a synthetic sample set (about 5 minutes)"
+	@echo "make test   install, and run the whole test suite"
+	@echo "make lint   formatting, style, types and layers"
+
+# The environment: made once, and again when the dependencies change.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unetkit needs Python 3.11 or newer; call make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,against]'
+	touch $@
+
+# The main job, command by command, on generated micrographs. A run that was interrupted goes on where it was.
+demo: $(VENV)/.installed
+	$(UNETKIT) sample $(DEMO)/data
+	$(UNETKIT) check $(DEMO)/data
+	$(UNETKIT) plan $(DEMO)/data --minutes 2
+	$(UNETKIT) train $(DEMO)/data -o $(DEMO)/run --minutes 2
+	$(UNETKIT) predict $(DEMO)/run $(DEMO)/data/test/images -o $(DEMO)/predictions --overlay
+	$(UNETKIT) evaluate $(DEMO)/predictions $(DEMO)/data/test -o $(DEMO)/scores
+	@echo
+	@echo "Done. The scores above are of images that training never saw (synthetic micrographs, made by unetkit)."
+	@echo "Look at   $(DEMO)/run/report.html          the report: data, plan and its reasons, curves, scores, overlays"
+	@echo "          $(DEMO)/predictions/             a mask for each held-out image, and overlay/ beside them"
+	@echo "Yours:    $(UNETKIT) train YOUR_FOLDER -o runs/mine --minutes 10"
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
+
+clean:
+	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,198 @@
+"""The verbs. Each takes paths and plain values, and returns what it made; `listen` is handed every event on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetkit.core.errors import DataError
+from unetkit.core.events import Event, drain
+from unetkit.core.interrupt import stop_on_signal
+from unetkit.data.discover import discover
+from unetkit.data.doctor import Diagnosis, examine
+from unetkit.data.prepare import CaseReader
+from unetkit.evaluate.folders import EvaluateOptions, evaluate_folders
+from unetkit.job.scoring import scoring
+from unetkit.job.training import planning, training
+from unetkit.metrics.scores import Scores
+from unetkit.plan.make import Planned
+from unetkit.plan.plan import Plan, Request
+from unetkit.predict.load import PLAN, load_model, load_plan
+from unetkit.predict.model import Model
+from unetkit.predict.options import OutputOptions, PredictOptions
+from unetkit.predict.predictor import Predictor
+from unetkit.predict.run import PredictResult
+from unetkit.predict.run import predict as predicting
+from unetkit.report.card import write_model_card
+from unetkit.report.notebook import notebook_listener
+from unetkit.report.page import write_report
+
+Listen = Callable[[Event], Any]
+PathLike = str | Path
+
+
+def check(data: PathLike, request: Request | None = None) -> Diagnosis:
+    """Examine a folder of images and masks (or a CSV). Nothing is changed.
+
+    Raises DataError: no such folder, or no pairs of image and mask in it.
+    """
+    request = request or Request()
+    return examine(discover(Path(data)), names=request.classes, ignore=request.ignore, background=request.background)
+
+
+def plan(
+    data: PathLike, request: Request | None = None, *, minutes: float | None = None, listen: Listen | None = None
+) -> Planned:
+    """Decide how to train on `data`, and why; takes a few seconds of timed steps. Nothing is trained.
+
+    Raises DataError, PlanError, MachineError as `train`.
+    """
+    return drain(planning(Path(data), _request(request, minutes, None)), listen or notebook_listener())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder: what `train` made, or was making."""
+
+    path: Path
+    finished: bool = True
+
+    @property
+    def plan(self) -> Plan:
+        """All decisions, with their reasons."""
+        return load_plan(self.path)
+
+    def model(self) -> Model:
+        """The network with its best weights, the legend, and how images are prepared."""
+        return load_model(self.path)[0]
+
+    def predict(self, image: np.ndarray, *, probabilities: bool = False, tta: bool | None = None) -> np.ndarray:
+        """Predict one image in memory: (H, W), (H, W, C) or (C, H, W), in the units of the image files.
+
+        Returns the mask in the legend's own values, (H, W) or (3, H, W) for colours; or with `probabilities` float32
+        (classes, H, W). For many images or files, `unetkit.predict` is quicker. Raises DataError: not such an image.
+        """
+        model, plan = load_model(self.path)
+        predictor = Predictor(model.net, _options(plan, tta=tta))
+        with CaseReader(np.asarray(image), model.prepare) as reader:
+            result = predictor.array(reader.read(reader.whole), probabilities)
+        return result if probabilities else model.legend.decode(result.astype(np.uint8))
+
+
+def train(
+    data: PathLike,
+    run: PathLike,
+    request: Request | None = None,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    listen: Listen | None = None,
+) -> Run:
+    """Train on a folder of images and masks into the folder `run`; the same call goes on with an interrupted run.
+
+    Without `minutes` or `steps`, training stops when validation has settled. Everything else is in `request`. Ctrl-C
+    finishes the step, saves, and returns a Run that is not `finished`.
+
+    Raises DataError (what is wrong with the data), PlanError (a setting), RunError (the folder holds something else, or
+    the data or the request changed since), MachineError (disk, memory, device).
+    """
+    with stop_on_signal() as stopped:
+        finished = drain(
+            training(Path(data), Path(run), _request(request, minutes, steps), stopped), listen or notebook_listener()
+        )
+    return Run(Path(run), finished)
+
+
+def open_run(run: PathLike) -> Run:
+    """A run folder that exists already. Raises RunError where it is none."""
+    load_plan(Path(run))
+    return Run(Path(run))
+
+
+def predict(
+    run: PathLike,
+    images: PathLike | Sequence[Path],
+    out: PathLike,
+    *,
+    outputs: OutputOptions | None = None,
+    tta: bool | None = None,
+    memory: int | None = None,
+    device: str = "auto",
+    listen: Listen | None = None,
+) -> PredictResult:
+    """Write a mask for every image (a file, a folder, a pattern, or a list) into the folder `out`.
+
+    `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
+    good ones is named in the result; what was done before is skipped.
+    """
+    model, plan = load_model(Path(run))
+    sources = images if isinstance(images, str | Path) else list(images)
+    options = _options(plan, tta=tta, memory=memory, device=device)
+    return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())
+
+
+def evaluate(
+    prediction: PathLike,
+    truth: PathLike,
+    request: Request | None = None,
+    *,
+    membrane: str | None = None,
+    out: PathLike | None = None,
+    listen: Listen | None = None,
+) -> Scores:
+    """Score masks against the truth: `prediction` is a run folder (its model predicts the images of `truth` first) or a
+    folder of masks; `truth` a data folder or a folder of masks. Pairs by name.
+
+    `out`: where the predictions of a run are kept (None: nowhere). `membrane`: the class that
+    divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info).
+    Raises DataError: nothing pairs, sizes differ; RunError.
+    """
+    prediction, truth, listen = Path(prediction), Path(truth), listen or notebook_listener()
+    request = request or Request()
+    options = EvaluateOptions(
+        names=request.classes, ignore=request.ignore, background=request.background, membrane=membrane
+    )
+    if (prediction / PLAN).is_file():
+        model, plan = load_model(prediction)
+        return drain(scoring(model, truth, _options(plan), options, None if out is None else Path(out)), listen)
+    return evaluate_folders(prediction, truth, options, listen)
+
+
+def report(run: PathLike) -> Path:
+    """Write `report.html` and the model card of a run from its records, and return the page's path."""
+    write_model_card(Path(run))
+    return write_report(Path(run))
+
+
+def training_events(
+    data: PathLike, run: PathLike, request: Request, stopped: Callable[[], bool] = lambda: False
+) -> Generator[Event, None, bool]:
+    """`train` as a generator of events, for interfaces of your own; its result says whether the run is finished."""
+    return training(Path(data), Path(run), request, stopped)
+
+
+def _request(request: Request | None, minutes: float | None, steps: int | None) -> Request:
+    given = {name: value for name, value in (("minutes", minutes), ("steps", steps)) if value is not None}
+    return Request.parse({**(request or Request()).model_dump(), **given}, "train")
+
+
+def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:
+    return PredictOptions(tta=plan.predict.tta if tta is None else tta, memory=memory, device=device, precision="auto")
+
+
+__all__ = [
+    "DataError",
+    "Run",
+    "check",
+    "evaluate",
+    "open_run",
+    "plan",
+    "predict",
+    "report",
+    "train",
+    "training_events",
+]

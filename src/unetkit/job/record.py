@@ -1,0 +1,60 @@
+"""environment.json: on what, with what, by which commands and in what time a run was made."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from unetkit.core.files import read_json, write_json
+from unetkit.core.machine import cores
+
+NAME = "environment.json"
+
+
+def record_command(run: Path) -> None:
+    """Note versions, machine and this process's command line (each command once)."""
+    known = _known(run)
+    commands = known.get("commands", [])
+    # a notebook or script has no command that a reader could repeat
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    if program in ("unetkit", "__main__.py"):
+        command = shlex.join(["unetkit", *sys.argv[1:]])
+        commands = [*commands, *([] if command in commands else [command])]
+    facts = {
+        name: importlib.metadata.version(name) for name in ("unetkit", "torch", "numpy", "scikit-image", "pydantic")
+    }
+    facts |= {
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "cpu": _processor(),
+        "cores": str(cores()),
+    }
+    write_json(run / NAME, {**known, **facts, "commands": commands})
+
+
+def record_timing(run: Path, what: str, seconds: float) -> None:
+    """Note how long a part of the job took, the last time it was done."""
+    known = _known(run)
+    write_json(run / NAME, {**known, "timings": {**known.get("timings", {}), what: round(seconds, 2)}})
+
+
+def _known(run: Path) -> dict[str, Any]:
+    path = run / NAME
+    if not path.exists():
+        return {}
+    known: dict[str, Any] = read_json(path, "the record of the environment")
+    return known
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()

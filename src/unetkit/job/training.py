@@ -1,0 +1,117 @@
+"""Train into a run folder, or go on with what is there; score; write the report."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from unetkit.core.errors import RunError
+from unetkit.core.events import Done, Event, Saved, Started
+from unetkit.core.files import locked, read_json, write_json
+from unetkit.data.split import write_split
+from unetkit.data.store import prepare_cases
+from unetkit.job.finish import finish
+from unetkit.job.record import record_command, record_timing
+from unetkit.job.understand import Earlier, understand
+from unetkit.plan.make import Planned, make_plan
+from unetkit.plan.plan import Plan, Request
+from unetkit.predict.load import PLAN
+from unetkit.train.log import EventLog
+from unetkit.train.loop import Outcome, fit
+
+FINDINGS, SPLIT, FINGERPRINT = "findings.json", "split.csv", "fingerprint.json"
+
+
+def planning(data: Path, request: Request) -> Generator[Event, None, Planned]:
+    """Understand the data, and decide; nothing is written. Raises DataError, PlanError, MachineError."""
+    understood = yield from understand(data, request)
+    result = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
+    yield Done(task="plan", message="nothing was trained; `unetkit train` with the same words does it")
+    return result
+
+
+def training(data: Path, run: Path, request: Request, should_stop: Callable[[], bool]) -> Generator[Event, None, bool]:
+    """Train into the folder `run`, or go on with what is there; score, and write the report.
+
+    Returns whether the run is finished (False: stopped by the user; the same command goes on).
+    """
+    began = time.perf_counter()
+    _refuse_foreign(run)
+    with locked(run):
+        log = EventLog(run)
+        work = _training(data, run, request, should_stop, log, began)
+        while True:
+            try:
+                event = next(work)
+            except StopIteration as stop:
+                return bool(stop.value)
+            log.write(event)
+            yield event
+
+
+def _training(
+    data: Path, run: Path, request: Request, should_stop: Callable[[], bool], log: EventLog, began: float
+) -> Generator[Event, None, bool]:
+    if (run / PLAN).exists():
+        plan = _resume(run, request)
+        understood = yield from understand(data, request, Earlier(plan.data, run / SPLIT))
+        reserve = 0.0  # the saved state knows it
+    else:
+        understood = yield from understand(data, request)
+        planned = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
+        plan, reserve = planned.plan, planned.reserve
+        write_split(run / SPLIT, understood.discovery.cases, understood.split)
+        write_json(run / FINDINGS, [finding.model_dump(mode="json") for finding in understood.diagnosis.findings])
+        write_json(run / FINGERPRINT, planned.facts.model_dump(mode="json"))
+        plan.save(run / PLAN)  # last: a folder with a plan has everything a resumed run needs
+        yield Saved(path=str(run / PLAN), what="the plan, with the reason for every decision")
+    record_command(run)
+    legend = plan.data.legend
+    folder = run / "prepared"
+    train_cases = prepare_cases(understood.cases("train"), legend, plan.prepare, plan.seed, folder)
+    val_cases = prepare_cases(understood.cases("val"), legend, plan.prepare, plan.seed, folder / "val")
+    record_timing(run, "prepare", time.perf_counter() - began)
+    yield Started(task="train", total=plan.budget.steps or 0)
+    outcome: Outcome = yield from fit(plan, train_cases, val_cases, run, log, should_stop, reserve)
+    record_timing(run, "train", outcome.position.elapsed)
+    if not outcome.finished:
+        yield Done(
+            task="train",
+            message=f"stopped after step {outcome.position.step}, everything is saved; the same command goes on",
+            seconds=outcome.position.elapsed,
+        )
+        return False
+    del train_cases, val_cases
+    shutil.rmtree(folder, ignore_errors=True)
+    yield from finish(run, plan, understood.cases("val"), understood.diagnosis.groups.of, outcome.position)
+    return True
+
+
+def _refuse_foreign(run: Path) -> None:
+    """A folder that holds something else is not written into."""
+    if run.is_file():
+        raise RunError(f"{run}: is a file; name a new folder with -o")
+    if run.is_dir() and not (run / PLAN).exists():
+        ours = {".lock", FINDINGS, SPLIT, FINGERPRINT, "events.jsonl", "environment.json", "prepared"}
+        others = [p.name for p in run.iterdir() if p.name not in ours and not p.name.startswith(".")]
+        if others:
+            raise RunError(
+                f"{run}: holds other files ({', '.join(sorted(others)[:3])}) and no plan.json; nothing was written;"
+                " name a new or empty folder with -o"
+            )
+
+
+def _resume(run: Path, request: Request) -> Plan:
+    """The plan of an interrupted run. Raises RunError where a command asks for something else than the run's own."""
+    plan = Plan.load(run / PLAN)
+    read_json(run / FINGERPRINT, "the fingerprint of the data")
+    asked, now = plan.request.model_dump(), request.model_dump()
+    changed = [f"{name} was {asked[name]!r}, now {now[name]!r}" for name in asked if asked[name] != now[name]]
+    if changed:
+        raise RunError(
+            f"{run}: this run was started with other settings ({'; '.join(changed)}); nothing was overwritten;"
+            " repeat the first command to go on, or name a new folder with -o"
+        )
+    return plan

@@ -1,0 +1,104 @@
+"""What the data are: find the cases, examine them, decide what masks mean and who validates."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetkit.core.errors import DataError, RunError
+from unetkit.core.events import Decided, Event, Started, Warned
+from unetkit.data.case import Case
+from unetkit.data.discover import Discovery, discover
+from unetkit.data.doctor import Diagnosis, examine
+from unetkit.data.split import Split, read_split, split_cases
+from unetkit.plan.plan import DataPlan, Request
+
+# Share of the cases (or groups) kept for validation: few annotated images are worth more in training.
+VALIDATION = 0.15
+
+
+@dataclass(frozen=True)
+class Understood:
+    """What the data are: the files, what the doctor found, and who trains and who validates."""
+
+    discovery: Discovery
+    diagnosis: Diagnosis
+    split: Split
+    data: DataPlan
+
+    def cases(self, part: str) -> list[Case]:
+        """The cases of "train" or "val" (or "test": held out by the user, never touched)."""
+        return [case for case in self.discovery.cases if self.split.of(case.id) == part]
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an interrupted run recorded of its data: the plan's entry, and the file with the split."""
+
+    data: DataPlan
+    split: Path
+
+
+def understand(data: Path, request: Request, earlier: Earlier | None = None) -> Generator[Event, None, Understood]:
+    """Find the cases, examine them, decide what masks mean and who validates (or keep the split of an `earlier` run).
+
+    Raises DataError where a finding stops training, RunError where the data are not those of the earlier run.
+    """
+    yield Started(task="check")
+    discovery = discover(data)
+    contents = digest(discovery.cases)
+    if earlier is not None and earlier.data.digest != contents:
+        raise RunError(
+            f"{data}: the images or masks changed since this run began ({earlier.data.cases} pairs then,"
+            f" {len(discovery.cases)} now); nothing was overwritten; restore them, or train into a new folder with -o"
+        )
+    diagnosis = examine(discovery, names=request.classes, ignore=request.ignore, background=request.background)
+    errors = [finding for finding in diagnosis.findings if finding.severity == "error"]
+    if errors:
+        lines = "\n".join(f"  {f.file}: {f.message}; {f.fix}" for f in errors[:10])
+        more = f"\n  … and {len(errors) - 10} more" if len(errors) > 10 else ""
+        raise DataError(
+            f"{data}: {len(errors)} finding{'s' * (len(errors) != 1)} must be mended before training"
+            f" (`unetkit check` shows all):\n{lines}{more}"
+        )
+    warnings = sum(finding.severity == "warning" for finding in diagnosis.findings)
+    yield Decided(what="data.layout", value=f"{len(discovery.cases)} pairs", why=discovery.layout)
+    yield Decided(what="data.legend", value=", ".join(diagnosis.legend.names), why=diagnosis.legend.reason)
+    if warnings:
+        yield Warned(message=f"the doctor has {warnings} remark{'s' * (warnings != 1)}; `unetkit check` shows them")
+    if earlier is not None:
+        split = read_split(earlier.split, discovery.cases)
+    else:
+        split = split_cases(
+            discovery.cases,
+            diagnosis.groups,
+            diagnosis.label_counts,
+            seed=request.seed,
+            fraction=VALIDATION,
+            hashes=diagnosis.hashes,
+        )
+    counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+    value = ", ".join(f"{n} {part}" for part, n in counts.items() if n)
+    yield Decided(what="data.split", value=value, why=split.reason)
+    plan = DataPlan(
+        path=str(data),
+        legend=diagnosis.legend,
+        cases=len(discovery.cases),
+        digest=contents,
+        synthetic=discovery.synthetic,
+    )
+    return Understood(discovery, diagnosis, split, plan)
+
+
+def digest(cases: Sequence[Case]) -> str:
+    """A digest of the names and contents of all files of the cases."""
+    total = hashlib.blake2b(digest_size=16)
+    for case in cases:
+        total.update(case.id.encode())
+        for path in (*case.images, *([case.label] if case.label else [])):
+            total.update(path.name.encode())
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+    return total.hexdigest()

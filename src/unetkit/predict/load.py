@@ -1,0 +1,38 @@
+"""A run folder as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unetkit.core.errors import RunError
+from unetkit.nets.build import build
+from unetkit.nets.weights import load_weights
+from unetkit.plan.plan import Plan
+from unetkit.predict.model import Model
+
+PLAN, WEIGHTS = "plan.json", "weights.safetensors"
+
+
+def load_model(run: Path, weights: str = WEIGHTS) -> tuple[Model, Plan]:
+    """The trained model in a run folder, and its plan. Nothing in the folder is executed.
+
+    Raises RunError: no such folder, not a run, not trained yet, damaged weights. Raises PlanError: a plan of another
+    version or damaged.
+    """
+    run = Path(run)
+    plan = load_plan(run)
+    if not (run / weights).is_file():
+        raise RunError(
+            f"{run / weights}: there are no weights yet; go on with the `unetkit train` that made this folder"
+        )
+    net = build(plan.net)
+    load_weights(net, run / weights)
+    return Model(net=net.eval(), legend=plan.data.legend, prepare=plan.prepare), plan
+
+
+def load_plan(run: Path) -> Plan:
+    """The plan of a run folder. Raises RunError: no such folder, not a run."""
+    run = Path(run)
+    if not run.is_dir():
+        raise RunError(f"{run}: there is no such folder; name a folder that `unetkit train` wrote")
+    return Plan.load(run / PLAN)
