@@ -1,0 +1,342 @@
+"""The commands. Each says what it takes, hands it to the api, and shows what came back."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from unetkit import __version__
+from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, make_request, whole
+from unetkit.core.errors import PlanError
+
+if TYPE_CHECKING:
+    from unetkit.cli.terminal import Terminal
+
+# The commands in the order of the work, each with its shortest useful line.
+EXAMPLES = {
+    "sample": "unetkit sample demo",
+    "check": "unetkit check cells/",
+    "plan": "unetkit plan cells/ --minutes 6",
+    "train": "unetkit train cells/ -o run --minutes 6",
+    "predict": "unetkit predict run images/ -o masks",
+    "evaluate": "unetkit evaluate run held-out/",
+    "report": "unetkit report run",
+}
+
+app = App(
+    name="unetkit",
+    usage="Usage: unetkit COMMAND ...     (unetkit COMMAND --help says more)",
+    help="A folder of images and masks becomes a segmentation model you can trust.",
+    help_epilogue="In the order of the work:\n\n"
+    + "\n".join(f"  {line}" for line in EXAMPLES.values())
+    + "\n\nExit status: 0 done; 1 errors in the data, or images that failed; 2 something\nto mend; 130 stopped by Ctrl-C.",
+    version=__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative="", show_default=False),
+)
+
+Data = Annotated[Path, Parameter(help="a folder of images and masks, or a CSV; most layouts are understood")]
+RunFolder = Annotated[Path, Parameter(name="RUN", help="a folder that `unetkit train` wrote")]
+Flat = Parameter(name="*")
+
+
+def _example(*lines: str) -> str:
+    return "\n".join([f"Example{'s' * (len(lines) > 1)}:", "", *(f"  {line}" for line in lines)])
+
+
+@app.command(
+    sort_key=1,
+    usage="Usage: unetkit sample FOLDER [OPTIONS]",
+    help="Write synthetic images with masks, to try everything on.\n\n"
+    "In train/ those to learn from, in test/ those held out.",
+    help_epilogue=_example("unetkit sample demo", "unetkit train demo/train -o run --minutes 2"),
+)
+def sample(
+    folder: Annotated[Path, Parameter(help="folder for the images; new or empty")],
+    /,
+    *,
+    count: Annotated[int, Parameter(metavar="N", converter=whole, help="Number of images; 24 unless given.")] = 24,
+    seed: Annotated[int, Parameter(metavar="N", converter=whole, help="Another seed: other images.")] = 0,
+    quiet: Quiet = False,
+) -> int:
+    """See the help above."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise PlanError(f"{folder}: holds files already; nothing was written; name a new or empty folder")
+    with _terminal(quiet) as terminal:
+        terminal.doing("drawing")
+        from unetkit.data.samples import write_samples
+
+        written = write_samples(folder, count, seed=seed)
+    terminal.result(f"{folder}: {len(written)} synthetic images with masks, in train and test")
+    terminal.hint(f"next: unetkit train {folder / 'train'} -o run --minutes 2")
+    return 0
+
+
+@app.command(
+    sort_key=2,
+    usage="Usage: unetkit check DATA [OPTIONS]",
+    help="Examine images and masks: what is wrong, how to mend it.\n\n"
+    "Nothing is changed. Exit status 1: something would stop training.",
+    help_epilogue=_example("unetkit check cells/", "unetkit check cells/ --json > findings.json"),
+)
+def check(data: Data, /, *, masks: Annotated[Masks, Flat] = MASKS, json: Json = False, quiet: Quiet = False) -> int:
+    """See the help above."""
+    request = make_request(masks)
+    with _terminal(quiet, json) as terminal:
+        terminal.doing("examining the data")
+        from unetkit import api
+        from unetkit.cli.findings import diagnosis_json, show_diagnosis
+
+        diagnosis = api.check(data, request)
+    if json:
+        _print_json(diagnosis_json(data, diagnosis))
+    else:
+        show_diagnosis(terminal.console, data, diagnosis)
+    return int(any(finding.severity == "error" for finding in diagnosis.findings))
+
+
+@app.command(
+    sort_key=3,
+    usage="Usage: unetkit plan DATA [OPTIONS]",
+    help="Decide how to train, and say why.\n\nTakes some seconds of timed steps; nothing is trained.",
+    help_epilogue=_example(
+        "unetkit plan cells/ --minutes 6",
+        "unetkit plan cells/ --minutes 6 --set sampling.batch=8 -o plan.yaml",
+        "unetkit plan --fields",
+    ),
+)
+def plan(
+    data: Annotated[Path | None, Parameter(help="a folder of images and masks, or a CSV")] = None,
+    /,
+    *,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            name=["--out", "-o"],
+            metavar="FILE",
+            help="File for the plan, .yaml or .json; without it nothing is written.",
+        ),
+    ] = None,
+    list_fields: Annotated[
+        bool, Parameter(name="--fields", help="List every field that can be set, and stop; needs no DATA.")
+    ] = False,
+    budget: Annotated[Budget, Flat] = BUDGET,
+    masks: Annotated[Masks, Flat] = MASKS,
+    choices: Annotated[Choices, Flat] = CHOICES,
+    quiet: Quiet = False,
+) -> int:
+    """See the help above."""
+    if list_fields:
+        from unetkit.cli.fields import settable_fields
+        from unetkit.cli.lines import fields_table
+
+        with _terminal(quiet) as terminal:
+            terminal.console.print(fields_table(settable_fields()))
+        return 0
+    if data is None:
+        raise _missing("plan", "DATA", "a folder of images and masks, or a CSV")
+    if out is not None and out.suffix.lower() not in (".json", ".yaml", ".yml"):
+        raise PlanError(f"-o {out}: a plan is a .yaml or .json file; for example -o {out.stem or 'plan'}.yaml")
+    request = make_request(budget, masks, choices)
+    with _terminal(quiet) as terminal:
+        terminal.doing("examining the data")
+        from unetkit import api
+
+        planned = api.plan(data, request, listen=terminal)
+    if out is None:
+        terminal.hint("no file was written; -o plan.yaml writes the plan")
+    else:
+        _write_plan(out, planned.plan.model_dump(mode="json"))
+        terminal.result(f"{out}: the plan; `unetkit train {data} -o run --settings {out}` takes its settings")
+    return 0
+
+
+@app.command(
+    sort_key=4,
+    usage="Usage: unetkit train DATA -o RUN [OPTIONS]",
+    help="Train a model, or go on with a run.\n\n"
+    "Ctrl-C saves and stops; the same command goes on. RUN holds the weights, the plan with its reasons, the scores "
+    "and report.html.",
+    help_epilogue=_example(
+        "unetkit train cells/ -o run --minutes 6",
+        "unetkit train cells/ -o run --steps 2000 --seed 1 --precision fp32",
+    ),
+)
+def train(
+    data: Data,
+    /,
+    *,
+    out: Annotated[
+        Path, Parameter(name=["--out", "-o"], metavar="RUN", help="the run folder: new, or one to go on with")
+    ],
+    budget: Annotated[Budget, Flat] = BUDGET,
+    masks: Annotated[Masks, Flat] = MASKS,
+    choices: Annotated[Choices, Flat] = CHOICES,
+    quiet: Quiet = False,
+) -> int:
+    """See the help above."""
+    request = make_request(budget, masks, choices)
+    with _terminal(quiet) as terminal:
+        terminal.doing("examining the data")
+        from unetkit import api
+        from unetkit.cli.interrupt import stoppable
+        from unetkit.core.events import drain
+
+        with stoppable(terminal) as stopped:
+            finished = drain(api.training_events(data, out, request, stopped), terminal)
+    if not finished:
+        return 130
+    terminal.result(f"{out / 'report.html'}: open it in a browser")
+    terminal.hint(f"next: unetkit predict {out} IMAGES -o masks")
+    return 0
+
+
+@app.command(
+    sort_key=5,
+    usage="Usage: unetkit predict RUN IMAGES... -o FOLDER [OPTIONS]",
+    help="Write a mask for every image.\n\n"
+    "Masks have the values or colours of those that were learnt from, and the name and size of their image. What is "
+    "there already is skipped. Exit status 1: some images could not be predicted.",
+    help_epilogue=_example(
+        "unetkit predict run images/ -o masks",
+        "unetkit predict run slide.tif -o masks --memory 1GB --probabilities --overlay",
+    ),
+)
+def predict(
+    run: RunFolder,
+    /,
+    *images: Annotated[str, Parameter(name="IMAGES", help="image files, a folder of them, or a quoted pattern")],
+    out: Annotated[Path, Parameter(name=["--out", "-o"], metavar="FOLDER", help="folder for the masks")],
+    probabilities: Annotated[bool, Parameter(help="Also probabilities/NAME.tif, one channel per class.")] = False,
+    overlay: Annotated[bool, Parameter(help="Also overlays/NAME.png, the image with its mask in colour.")] = False,
+    tta: Annotated[
+        bool | None,
+        Parameter(negative="--no-tta", help="Average eight flips and turns: slower, steadier; else as planned."),
+    ] = None,
+    memory: Annotated[
+        str | None, Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit.")
+    ] = None,
+    device: Annotated[str, Parameter(metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")] = "auto",
+    overwrite: Annotated[bool, Parameter(help="Predict again what is there already.")] = False,
+    quiet: Quiet = False,
+) -> int:
+    """See the help above."""
+    if not images:
+        raise _missing("predict", "IMAGES", "image files, a folder of them, or a quoted pattern")
+    limit = None
+    if memory is not None:
+        from unetkit.core.machine import parse_memory
+
+        limit = parse_memory(memory)
+    with _terminal(quiet) as terminal:
+        terminal.doing("loading the model")
+        from unetkit import api
+        from unetkit.data.discover import images_of
+        from unetkit.predict.options import OutputOptions
+
+        outputs = OutputOptions(probabilities=probabilities, overlay=overlay, overwrite=overwrite)
+        # a shell may have spelt out a pattern
+        sources = images[0] if len(images) == 1 else [path for name in images for path in images_of(name)]
+        found = api.predict(run, sources, out, outputs=outputs, tta=tta, memory=limit, device=device, listen=terminal)
+    if found.failed:
+        messages = "".join(f"\n  {message}" for _, message in found.failed)
+        terminal.problem(f"error: {len(found.failed)} of the images could not be predicted:{messages}")
+        return 1
+    terminal.result(f"{out}: the masks")
+    return 0
+
+
+@app.command(
+    sort_key=6,
+    usage="Usage: unetkit evaluate MASKS_OR_RUN TRUTH [OPTIONS]",
+    help="Score masks, or those that a run predicts, against the truth.\n\n"
+    "Pairs by name. Means come with 95 % intervals (bootstrap over images, or groups where they are known).",
+    help_epilogue=_example(
+        "unetkit evaluate run held-out/",
+        "unetkit evaluate masks/ truth/ -o scores",
+        "unetkit evaluate masks/ truth/ --json",
+    ),
+)
+def evaluate(
+    prediction: Annotated[Path, Parameter(name="MASKS_OR_RUN", help="a folder of masks, or a run folder")],
+    truth: Annotated[Path, Parameter(help="a folder of true masks, or of images and masks")],
+    /,
+    *,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            name=["--out", "-o"], metavar="FOLDER", help="Folder for scores.csv, scores.json and a run's predictions."
+        ),
+    ] = None,
+    membrane: Annotated[
+        str | None, Parameter(metavar="CLASS", help="Class to score as ISBI 2012 does as well: V_rand and V_info.")
+    ] = None,
+    masks: Annotated[Masks, Flat] = MASKS,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """See the help above."""
+    request = make_request(masks)
+    with _terminal(quiet, json) as terminal:
+        terminal.doing("loading")
+        from unetkit import api
+        from unetkit.cli.scores import show_scores
+
+        scores = api.evaluate(prediction, truth, request, membrane=membrane, out=out, listen=terminal)
+    written = () if out is None else scores.write(out)
+    if json:
+        _print_json(scores.as_json())
+        return 0
+    show_scores(terminal.console, scores)
+    if out is None:
+        terminal.hint("no file was written; -o FOLDER writes scores.csv and scores.json")
+    for path in written:
+        terminal.result(f"{path}: the scores")
+    return 0
+
+
+@app.command(
+    sort_key=7,
+    usage="Usage: unetkit report RUN",
+    help="Write report.html of a run again, from its records.",
+    help_epilogue=_example(EXAMPLES["report"]),
+)
+def report(run: RunFolder, /, *, quiet: Quiet = False) -> int:
+    """See the help above."""
+    with _terminal(quiet) as terminal:
+        terminal.doing("writing the report")
+        from unetkit import api
+
+        page = api.report(run)
+    terminal.result(f"{page}: open it in a browser")
+    return 0
+
+
+def _terminal(quiet: bool, json: bool = False) -> Terminal:
+    from unetkit.cli.terminal import open_terminal
+
+    return open_terminal(quiet=quiet, json=json)
+
+
+def _missing(command: str, name: str, what: str) -> PlanError:
+    return PlanError(f"unetkit {command} needs {name} ({what}), for example:\n  {EXAMPLES[command]}")
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _write_plan(path: Path, values: dict[str, Any]) -> None:
+    from unetkit.core.files import write_json, write_text
+
+    if path.suffix.lower() == ".json":
+        write_json(path, values)
+    else:
+        import yaml
+
+        write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120))

@@ -1,0 +1,185 @@
+"""Options that several commands share, as values; and the Request that they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Group, Parameter, Token
+
+from unetkit.core.errors import PlanError, nearest
+
+if TYPE_CHECKING:
+    from unetkit.plan.plan import Request
+
+_BUDGET = Group("How long", sort_key=1)
+_MASKS = Group("What the masks mean", sort_key=2)
+_CHOICES = Group("Decided for you unless given", sort_key=3)
+
+
+def whole(kind: object, tokens: Sequence[Token]) -> int:  # noqa: ARG001
+    """A whole number; 1.5 is refused, not rounded. Raises PlanError."""
+    token = tokens[0]
+    try:
+        return int(token.value)
+    except ValueError:
+        raise PlanError(f"{token.keyword or 'the argument'} {token.value}: must be a whole number") from None
+
+
+Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], help="Print only warnings, results and errors.")]
+Json = Annotated[bool, Parameter(name="--json", help="Print one JSON value instead of tables.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """How long to train."""
+
+    minutes: Annotated[
+        float | None,
+        Parameter(group=_BUDGET, metavar="M", help="Minutes for everything; the size of the network follows."),
+    ] = None
+    steps: Annotated[
+        int | None,
+        Parameter(
+            group=_BUDGET,
+            metavar="N",
+            converter=whole,
+            help="Training steps instead. Without either: until validation settles.",
+        ),
+    ] = None
+
+    def values(self) -> dict[str, Any]:
+        """As fields of a Request. Raises PlanError: both are given, or not above zero."""
+        if self.minutes is not None and self.steps is not None:
+            raise PlanError("--minutes and --steps exclude each other; give one of them")
+        if self.minutes is not None and not 0 < self.minutes < float("inf"):
+            raise PlanError(f"--minutes {self.minutes:g}: must be above 0, for example --minutes 6")
+        if self.steps is not None and self.steps < 1:
+            raise PlanError(f"--steps {self.steps}: must be 1 or more, for example --steps 2000")
+        return {"minutes": self.minutes, "steps": self.steps}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """How the values in masks are read."""
+
+    classes: Annotated[
+        str | None,
+        Parameter(group=_MASKS, metavar="A,B,…", help="Names of the classes, in ascending order of their values."),
+    ] = None
+    ignore: Annotated[
+        int | None,
+        Parameter(group=_MASKS, metavar="VALUE", converter=whole, help="Value of pixels that nobody labelled."),
+    ] = None
+    background: Annotated[
+        str,
+        Parameter(group=_MASKS, metavar="VALUE", help="Value that is left out of means, or none; else decided."),
+    ] = "auto"
+
+    def values(self) -> dict[str, Any]:
+        """As fields of a Request. Raises PlanError: an empty or repeated name, a background that is no whole number."""
+        names = None if self.classes is None else tuple(name.strip() for name in self.classes.split(","))
+        if names is not None and not all(names):
+            raise PlanError(f"--classes {self.classes!r} holds an empty name; write it like background,cell,membrane")
+        if names is not None and len(set(names)) < len(names):
+            raise PlanError(f"--classes {self.classes!r} holds a name twice; every class needs its own")
+        return {"classes": names, "ignore": self.ignore, "background": self._background()}
+
+    def _background(self) -> int | str:
+        text = self.background.strip().lower()
+        if text in ("auto", "none"):
+            return text
+        try:
+            return int(text)
+        except ValueError:
+            hint = nearest(text, ("auto", "none"))
+            raise PlanError(f"--background {self.background}: write a value of the masks, or none{hint}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """Decisions that the user takes instead of the rules."""
+
+    seed: Annotated[
+        int,
+        Parameter(group=_CHOICES, metavar="N", converter=whole, help="Another seed: another split, another start."),
+    ] = 0
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], Parameter(group=_CHOICES, help="Arithmetic; auto: the faster here, timed.")
+    ] = "auto"
+    layout: Annotated[
+        Literal["auto", "contiguous", "channels_last"],
+        Parameter(group=_CHOICES, help="Order in memory; auto: the faster here, timed."),
+    ] = "auto"
+    device: Annotated[
+        str, Parameter(group=_CHOICES, metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")
+    ] = "auto"
+    model: Annotated[
+        str | None, Parameter(group=_CHOICES, metavar="NAME", help="A named network, such as unet or resunet-small.")
+    ] = None
+    settings: Annotated[
+        Path | None, Parameter(group=_CHOICES, metavar="FILE", help="YAML or JSON file of fields, such as a plan.yaml.")
+    ] = None
+    fields: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set",
+            group=_CHOICES,
+            metavar="FIELD=VALUE",
+            help="Set a field; may be repeated. `unetkit plan --fields` lists them.",
+        ),
+    ] = ()
+
+    def values(self) -> dict[str, Any]:
+        """As fields of a Request. Raises PlanError or SpecError: unknown field or network, unreadable file."""
+        from unetkit.cli.fields import check_names
+        from unetkit.nets.presets import preset
+        from unetkit.plan.plan import read_settings
+
+        settings: dict[str, Any] = {}
+        if self.settings is not None:
+            settings |= read_settings(self.settings)
+            check_names(settings, str(self.settings))
+        given = dict(_setting(text) for text in self.fields)
+        check_names(given, "--set")
+        if self.model is not None:
+            preset(self.model)
+        names = ("seed", "precision", "layout", "device", "model")
+        return {name: getattr(self, name) for name in names} | {"settings": settings | given}
+
+
+# What holds where the user gives no option of a group.
+BUDGET, MASKS, CHOICES = Budget(), Masks(), Choices()
+
+
+def make_request(*parts: Masks | Budget | Choices) -> Request:
+    """The Request that the options make. Raises PlanError, SpecError."""
+    from unetkit.plan.plan import Request
+
+    values: dict[str, Any] = {}
+    for part in parts:
+        values |= part.values()
+    return Request.parse(values, "the options")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """('sampling.patch', [128, 128]) from 'sampling.patch=128,128'."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise PlanError(f"--set {text}: write it as FIELD=VALUE, such as --set optim.lr=0.001")
+    value = value.strip()
+    pieces = value.split(",")
+    if len(pieces) > 1 and all(_is_number(piece) for piece in pieces):
+        return name.strip(), [json.loads(piece) for piece in pieces]
+    return name.strip(), value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(value, int | float) and not isinstance(value, bool)
