@@ -324,7 +324,7 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert infer(tmp_path, masks, names=["axon", "myelin"])[0].names == ("background", "axon", "myelin")
     assert infer(tmp_path, masks, names=["sky", "axon", "myelin"])[0].names == ("sky", "axon", "myelin")
     with pytest.raises(
-        PlanError, match=r"--classes names 4 classes \(a, b, c, d\), but the masks hold 3 values: 0 \(\d+\.\d%"
+        PlanError, match=r"--classes names 4 classes \(a, b, c, d\), but the masks hold 3 values: 0 \(\d+ % of the pixels\), 127"
     ):
         infer(tmp_path, masks, names=["a", "b", "c", "d"])
     with pytest.raises(PlanError, match="'a' stands there twice"):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 
 from unetkit.core.errors import DataError
-from unetkit.data.legend import MOST_CLASSES, Ints, Value, code, unpack
+from unetkit.data.legend import MOST_CLASSES, Ints, Value, code, percent, unpack
 from unetkit.data.masks import MaskFacts
 
 RARE = 0.001  # a value on less than this share of all pixels may be damage
@@ -133,9 +133,9 @@ def choose_classes(facts: Sequence[MaskFacts], pooled: Pooled, asked: int | None
             f"{facts[0].path}: this looks like a photograph or a map of probabilities, not like a mask: the masks hold "
             f"{n} different {what}, and few pixels share one; save masks with one value per class"
         )
-    kind = "soft or damaged edges" if soft else "stray values"
+    kind, share = "soft or damaged edges" if soft else "stray values", percent(pixels / pooled.total)
     return groups, (
-        f"{len(groups)} of {n} {what} are classes; the other {len(strays)} cover {pixels / pooled.total:.2%} of the "
+        f"{len(groups)} of {n} {what} are classes; the other {len(strays)} cover {share} of the "
         f"pixels ({kind}) and go to the nearest class"
     )
 

@@ -219,6 +219,14 @@ def show(value: Value) -> str:
     return str(value) if isinstance(value, int) else f"#{code(value):06x}"
 
 
+def percent(share: float) -> str:
+    """A share in [0, 1] in words: '22 %', '0.74 %', 'under 0.001 %'."""
+    value = 100 * share
+    if 0 < value < 0.001:
+        return "under 0.001 %"
+    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
+
+
 def display_colour(index: int) -> Colour:
     """The colour in which foreground class number `index` (from 0) is shown; the same on every machine."""
     if index < len(PALETTE):

@@ -12,7 +12,7 @@ import numpy as np
 from unetkit.core.errors import DataError, PlanError
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.classes import Pooled, choose_classes, instances_reason, pool
-from unetkit.data.legend import Colour, Legend, LegendClass, Value, code, display_colour, show, unpack
+from unetkit.data.legend import Colour, Legend, LegendClass, Value, code, display_colour, percent, show, unpack
 from unetkit.data.masks import MaskFacts, mask_facts
 
 Background = int | Colour | Literal["none", "auto"]
@@ -194,8 +194,8 @@ def _background(
         low, thick = sum(f.low for f in facts), sum(f.low_thick for f in facts)
         if share[zero] < share[other] and low and thick < THIN * low:
             return values.index(other), (
-                f"{show(zero)} covers {share[zero]:.0%} of the pixels in thin structures and {show(other)} the rest: "
-                f"{show(zero)} is taken as the structure of interest, {show(other)} as background"
+                f"{show(zero)} covers {percent(share[zero])} of the pixels in thin structures and {show(other)} the "
+                f"rest: {show(zero)} is taken as the structure of interest, {show(other)} as background"
             )
     if zero in values:
         return values.index(zero), f"{'black' if pooled.coloured else 'the value 0'} is taken as background"
@@ -215,7 +215,7 @@ def _names(values: Sequence[Value], background: int | None, names: Sequence[str]
             return list(names)
         if background is not None and len(names) == len(values) - 1:
             return [*names[:background], "background", *names[background:]]
-        found = ", ".join(f"{show(v)} ({pooled.share(v):.1%} of the pixels)" for v in values)
+        found = ", ".join(f"{show(v)} ({percent(pooled.share(v))} of the pixels)" for v in values)
         what = "colours" if pooled.coloured else "values"
         raise PlanError(
             f"--classes names {len(names)} classes ({', '.join(names)}), but the masks hold {len(values)} {what}: "
