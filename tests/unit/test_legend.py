@@ -324,7 +324,8 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert infer(tmp_path, masks, names=["axon", "myelin"])[0].names == ("background", "axon", "myelin")
     assert infer(tmp_path, masks, names=["sky", "axon", "myelin"])[0].names == ("sky", "axon", "myelin")
     with pytest.raises(
-        PlanError, match=r"--classes names 4 classes \(a, b, c, d\), but the masks hold 3 values: 0 \(\d+ % of the pixels\), 127"
+        PlanError,
+        match=r"--classes names 4 classes \(a, b, c, d\), but .* hold 3 values: 0 \(\d+ % of the pixels\), 127",
     ):
         infer(tmp_path, masks, names=["a", "b", "c", "d"])
     with pytest.raises(PlanError, match="'a' stands there twice"):
@@ -368,6 +369,17 @@ def test_bands_are_no_mask(tmp_path: Path) -> None:
 
 def test_an_ignore_value_that_never_occurs_is_noted(tmp_path: Path) -> None:
     assert infer(tmp_path, [u8(discs(0))], ignore=9)[1].notes == ("the ignore value 9 occurs in no mask",)
+
+
+def test_ignore_values_that_masks_cannot_have(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="--ignore #ffffff: the masks hold numbers, not colours"):
+        infer(tmp_path, [u8(discs(0))], ignore=(255, 255, 255))
+    coloured = [COLOURS[discs(s, (1, 2))] for s in range(2)]
+    with pytest.raises(PlanError, match="--ignore 300: the masks are coloured; give a colour such as #ffffff"):
+        infer(tmp_path, coloured, ignore=300)
+    legend, survey = infer(tmp_path, coloured, ignore=(255, 0, 0))
+    assert (legend.ignore, len(legend.classes)) == ((255, 0, 0), 2)
+    assert survey.cases[0].ignored == (coloured[0] == (255, 0, 0)).all(-1).sum()
 
 
 def test_ignored_pixels_are_counted(tmp_path: Path) -> None:

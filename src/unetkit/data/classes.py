@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from unetkit.core.errors import DataError
-from unetkit.data.legend import MOST_CLASSES, Ints, Value, code, percent, unpack
+from unetkit.core.errors import DataError, PlanError
+from unetkit.data.legend import MOST_CLASSES, Ints, Value, code, percent, show, unpack
 from unetkit.data.masks import MaskFacts
 
 RARE = 0.001  # a value on less than this share of all pixels may be damage
@@ -52,9 +52,16 @@ def pool(facts: Sequence[MaskFacts], ignore: Value | None) -> Pooled:
     """Add up the histograms. Grey masks among coloured ones are read as grey colours.
 
     Raises DataError: coloured masks beside masks whose values are no 8-bit greys.
+    Raises PlanError: an ignore value that such masks cannot have.
     """
     coloured = any(f.coloured for f in facts)
+    if isinstance(ignore, tuple) and not coloured:
+        raise PlanError(f"--ignore {show(ignore)}: the masks hold numbers, not colours; say which number")
     if coloured and isinstance(ignore, int):
+        if not 0 <= ignore <= 255:
+            raise PlanError(
+                f"--ignore {ignore}: the masks are coloured; give a colour such as #ffffff, or a grey 0 … 255"
+            )
         ignore = (ignore,) * 3
     ignored = -(2**40) if ignore is None else code(ignore)
     parts = []

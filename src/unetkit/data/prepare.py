@@ -333,9 +333,9 @@ def _channels_first(array: Array, plan: PreparePlan) -> Array:
         )
     if 0 in array.shape:
         raise DataError(f"{where} is empty; an image has at least one pixel")
-    if array.ndim == 2:
-        array = array[None]
     counts = {plan.channels} if plan.colour == "bands" else {1, 3, 4}
+    if array.ndim == 2 and 1 in counts:
+        return array[None]
     if array.ndim == 3:
         if array.shape[2] in counts and not (array.shape[0] == 1 and plan.channels == 1):
             array = np.moveaxis(array, 2, 0)

@@ -58,8 +58,8 @@ def on_images(images: Sequence[ImageFacts]) -> Iterator[Finding]:
         if image.orientation != 1:
             yield Finding(
                 severity="warning", code="orientation", file=str(image.path),
-                message=f"the camera's orientation tag (EXIF {image.orientation}) turns the image in viewers; pixels are "
-                "read as stored",
+                message=f"the camera's orientation tag (EXIF {image.orientation}) turns the image in viewers; pixels "
+                "are read as stored",
                 fix="compare image and mask in the report; if they do not lie on each other, save the image turned",
             )  # fmt: skip
     yield from _mixed(
