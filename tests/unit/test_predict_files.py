@@ -273,6 +273,8 @@ def test_settings_that_cannot_be():
 def test_too_little_memory_is_said(monkeypatch):
     net = model(0, 255).net
     predictor = Predictor(net, PredictOptions(precision="fp32", memory=2000))
+    assert "2.0 kB of memory cannot be kept to: the program itself holds " in predictor.decisions[1].message
+    assert " or more" in predictor.decisions[1].message
     warned = [event.message for event in predictor.remarks((500, 500)) if event.kind == "warned"]
     assert len(warned) == 1
     assert warned[0].startswith("2.0 kB of memory is little for this network: its smallest tile of ")

@@ -19,7 +19,7 @@ from torch import nn
 
 from unetkit.core.errors import MachineError, SpecError
 from unetkit.core.events import Decided, Event, Warned
-from unetkit.core.machine import format_memory
+from unetkit.core.machine import format_memory, resident_memory
 from unetkit.core.region import Region
 from unetkit.nets.build import UNet
 from unetkit.nets.geometry import format_shape, geometry
@@ -72,8 +72,8 @@ class Predictor:
     """A network made ready for inference on one device, in one precision. Reusable for any number of images.
 
     The network that is given is left as it is: a copy with its batch norm folded into the convolutions is run.
-    `decisions` says what was chosen and why. Raises MachineError for a device that is not there, and while predicting
-    where memory does not suffice; SpecError for an image with other channels or axes than the network's.
+    `decisions`: events that say what was chosen and why. Raises MachineError for a device that is not there, and while
+    predicting where memory does not suffice; SpecError for an image with other channels or axes than the network's.
     """
 
     def __init__(self, net: UNet, options: PredictOptions | None = None) -> None:
@@ -83,10 +83,18 @@ class Predictor:
         self.device = choose_device(self.options.device)
         precision, why = choose_precision(net, self.options, self.device)
         self.precision = precision
-        self.decisions: tuple[Decided, ...] = (Decided(what="precision", value=precision, why=why),)
         self._net: nn.Module = lower(net, precision, self.options.layout, self.device)
         self._memory = allowed_memory(self.options.memory, self.device)
+        self.decisions = (Decided(what="precision", value=precision, why=why), *self._doubts())
         self._views = views(self.geometry) if self.options.tta else (IDENTITY,)
+
+    def _doubts(self) -> Iterator[Event]:
+        held = resident_memory()
+        if self.device.type == "cpu" and self.options.memory is not None and self.options.memory < 1.2 * held:
+            yield Warned(
+                message=f"{format_memory(self.options.memory)} of memory cannot be kept to: the program itself holds "
+                f"{format_memory(held)} already; the smallest tiles are used. Allow {format_memory(2 * held)} or more"
+            )
 
     def grid(self, shape: tuple[int, ...]) -> TileGrid:
         """The tiles of an image of `shape`. Raises SpecError: `tile` with another number of sides than the image."""
