@@ -32,7 +32,8 @@ app = App(
     help="A folder of images and masks becomes a segmentation model you can trust.",
     help_epilogue="In the order of the work:\n\n"
     + "\n".join(f"  {line}" for line in EXAMPLES.values())
-    + "\n\nExit status: 0 done; 1 errors in the data, or images that failed; 2 something\nto mend; 130 stopped by Ctrl-C.",
+    + "\n\nExit status: 0 done; 1 errors in the data, or images that failed; 2 something\n"
+    "to mend; 130 stopped by Ctrl-C.",
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative="", show_default=False),
@@ -95,7 +96,7 @@ def check(data: Data, /, *, masks: Annotated[Masks, Flat] = MASKS, json: Json = 
         _print_json(diagnosis_json(data, diagnosis))
     else:
         show_diagnosis(terminal.console, data, diagnosis)
-    return int(any(finding.severity == "error" for finding in diagnosis.findings))
+    return int(diagnosis.stops)
 
 
 @app.command(

@@ -58,9 +58,10 @@ def _run(argv: Sequence[str]) -> int:
             "there is not enough memory; close other programs, or ask for less (--memory, --set sampling.batch=1)"
         )
     except KeyboardInterrupt:
-        status = INTERRUPTED
-    if status == INTERRUPTED:
-        _say(_interrupted(argv))
+        _say(f"stopped; {_again(argv)}")
+        return INTERRUPTED
+    if status == INTERRUPTED:  # the command said that it stopped
+        _say(_again(argv))
     return int(status or DONE)
 
 
@@ -109,11 +110,9 @@ def _name(error: CycloptsError) -> str:
     return short[0] if short else error.argument.name
 
 
-def _interrupted(argv: Sequence[str]) -> str:
+def _again(argv: Sequence[str]) -> str:
     line = shlex.join(["unetkit", *argv])
-    if argv and argv[0] in GO_ON:
-        return f"stopped; the same command goes on where it was:\n  {line}"
-    return f"stopped; to start again:\n  {line}"
+    return f"{'to go on' if argv and argv[0] in GO_ON else 'to start again'}:\n  {line}"
 
 
 def _refuse(message: str) -> int:

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from unetkit.data.doctor import Diagnosis, Finding
+    from unetkit.data.doctor import Diagnosis
+    from unetkit.data.finding import Finding
+    from unetkit.data.legend import Legend
 
 # Findings of one kind beyond this number are shown together, with the first few as examples.
 TOGETHER, FIRST = 5, 3
@@ -24,26 +26,25 @@ def show_diagnosis(console: Console, data: Path, diagnosis: Diagnosis) -> None:
     """The findings, worst first, what the masks mean, and what follows."""
     findings = sorted(diagnosis.findings, key=lambda finding: list(SEVERITIES).index(finding.severity))
     if findings and console.is_terminal:
-        console.print(_table(console.width, findings))
+        console.print(_table(console.width, findings, data))
         console.print()
     else:
         for finding in findings:
             mend = f"; {finding.fix}" if finding.fix else ""
             _line(console, Text(f"{finding.severity}: {finding.file or data}: {finding.message}{mend}"))
-    if diagnosis.legend is not None:
-        _line(console, _legend(diagnosis))
+    if diagnosis.understood is not None:
+        legend = diagnosis.understood[0]
+        said = any(finding.message == legend.reason for finding in findings)
+        _line(console, _legend(legend, "" if said else legend.reason))
     _line(console, _verdict(data, findings))
 
 
 def diagnosis_json(data: Path, diagnosis: Diagnosis) -> dict[str, Any]:
-    """What `check --json` prints: `data`, `ok`, `counts` by severity, `legend`, `findings`."""
-    findings = [finding.model_dump(mode="json") for finding in diagnosis.findings]
-    legend = None if diagnosis.legend is None else diagnosis.legend.model_dump(mode="json")
-    counts = _counts(diagnosis.findings)
-    return {"data": str(data), "ok": not counts["error"], "counts": counts, "legend": legend, "findings": findings}
+    """What `check --json` prints: `data`, `ok`, `counts` by severity, and what the diagnosis holds."""
+    return {"data": str(data), "ok": not diagnosis.stops, "counts": _counts(diagnosis.findings), **diagnosis.to_json()}
 
 
-def _table(width: int, findings: Sequence[Finding]) -> Table:
+def _table(width: int, findings: Sequence[Finding], data: Path) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("file", overflow="fold", max_width=max(20, width // 3))
@@ -54,10 +55,10 @@ def _table(width: int, findings: Sequence[Finding]) -> Table:
         first = group[0]
         what = Text(first.message)
         if len(group) > 1:
-            what = Text.assemble((f"{len(group)} × ", "bold"), ("for example: ", "dim"), first.message)
+            what = Text.assemble((f"{len(group)} files", "bold"), (", for example: ", "dim"), first.message)
         if first.fix:
             what.append(f"\n→ {first.fix}", style="dim")
-        table.add_row(Text(first.severity, style=SEVERITIES[first.severity]), _files(group), what)
+        table.add_row(Text(first.severity, style=SEVERITIES[first.severity]), _files(group, data), what)
     return table
 
 
@@ -73,8 +74,8 @@ def _grouped(findings: Sequence[Finding]) -> list[list[Finding]]:
     ]
 
 
-def _files(group: Sequence[Finding]) -> Text:
-    names = [str(finding.file) for finding in group if finding.file]
+def _files(group: Sequence[Finding], data: Path) -> Text:
+    names = [finding.file.removeprefix(f"{data}/") or "the whole set" for finding in group]
     shown = names if len(group) == 1 else names[:FIRST]
     text = Text("\n".join(shown))
     if len(names) > len(shown):
@@ -82,13 +83,13 @@ def _files(group: Sequence[Finding]) -> Text:
     return text
 
 
-def _legend(diagnosis: Diagnosis) -> Text:
-    legend = diagnosis.legend
+def _legend(legend: Legend, reason: str) -> Text:
     entries = []
     for index, entry in enumerate(legend.classes):
         value = ",".join(map(str, entry.value)) if isinstance(entry.value, tuple) else str(entry.value)
-        entries.append(f"{value} = {entry.name}{' (background)' if index == legend.background else ''}")
-    return Text.assemble(("classes: ", "bold"), "; ".join(entries), (f" · {legend.reason}", "dim"))
+        mark = " (background)" if index == legend.background and entry.name != "background" else ""
+        entries.append(f"{value} = {entry.name}{mark}")
+    return Text.assemble(("classes: ", "bold"), ", ".join(entries), (f" · {reason}" if reason else "", "dim"))
 
 
 def _verdict(data: Path, findings: Sequence[Finding]) -> Text:

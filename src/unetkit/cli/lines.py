@@ -42,17 +42,16 @@ def progress_facts(event: Progress) -> str:
 
 
 def validated_line(event: Validated) -> Text:
-    """'  45 %  step 377  loss 0.412  Dice 0.803 (cell 0.91, membrane 0.69)  best so far'."""
+    """' 45%  step 377  loss 0.412  Dice 0.803 best  (cell 0.91, membrane 0.69)'."""
     text = Text(f"{event.fraction:4.0%}  step {event.step}  loss {event.loss:.3f}  ")
     if event.dice is None:
-        text.append("no class occurs in the validation images")
-    else:
-        text.append(f"Dice {event.dice:.3f}", style="bold")
-        classes = [f"{name} {value:.2f}" for name, value in event.per_class.items() if value is not None]
-        if len(classes) > 2:
-            text.append(f" ({', '.join(classes[:6])}{', …' if len(classes) > 6 else ''})")
-    if event.best:
-        text.append("  best so far", style="green")
+        return text.append("no class occurs in the validation images")
+    text.append(f"Dice {event.dice:.3f}", style="bold")
+    text.append(" best", style="green") if event.best else text.append("     ")
+    classes = [f"{name} {value:.2f}" for name, value in event.per_class.items() if value is not None]
+    if len(classes) > 2:
+        text.append(f"  ({', '.join(classes)})", style="dim")
+    text.rstrip()
     return text
 
 
@@ -69,14 +68,17 @@ def decided_line(event: Decided) -> Text:
     return Text.assemble(*parts)
 
 
-def decisions_table(decisions: Sequence[Decided]) -> Table:
-    """Decision · value · why, as columns."""
+def decisions_table(decisions: Sequence[Decided], width: int) -> Table:
+    """Decision · value · why, as columns of a terminal so many characters wide."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("decision", style="cyan", no_wrap=True)
-    table.add_column("value", style="bold", max_width=26, overflow="fold")
+    table.add_column("value", style="bold", max_width=max(18, width // 5))
     table.add_column("why", ratio=1)
+    before = ""
     for decision in decisions:
-        table.add_row(Text(decision.what), Text(decision.value), Text(decision.why, style="dim"))
+        why = "as above" if decision.why and decision.why == before else decision.why
+        before = decision.why
+        table.add_row(Text(decision.what), Text(decision.value), Text(why, style="dim"))
     return table
 
 

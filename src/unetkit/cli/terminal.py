@@ -18,6 +18,8 @@ from unetkit.core.events import Event
 
 # Where nobody watches: at most one line of progress in so many seconds.
 PLAIN_EVERY = 10.0
+# Files that the last lines of a command name anyway.
+NAMED_LATER = ("prediction", "the report")
 # What is decided while these go on is shown together, as a table.
 PLANNING = ("check", "plan")
 
@@ -54,8 +56,8 @@ class Terminal:
             case events.Progress():
                 self._progress(event)
             case events.Validated():
-                self._line(validated_line(event))
-            case events.Saved() if event.what != "prediction":  # one per image: the end names the folder
+                self._validated(event)
+            case events.Saved() if event.what not in NAMED_LATER:
                 self._line(Text(f"saved {event.path}: {event.what}"))
             case events.Warned():
                 self._warn(event.message)
@@ -94,6 +96,9 @@ class Terminal:
         self._line(decided_line(event))
 
     def _progress(self, event: events.Progress) -> None: ...
+
+    def _validated(self, event: events.Validated) -> None:
+        self._line(validated_line(event))
 
     def _warn(self, message: str) -> None:
         self._print(Text.assemble(("warning: ", "bold yellow"), (message, "yellow")))
@@ -176,6 +181,10 @@ class LiveTerminal(Terminal):
         if self._bar is not None:
             self._bar.update(self._row, total=1.0, completed=event.fraction, facts=progress_facts(event))
 
+    def _validated(self, event: events.Validated) -> None:
+        if not self.quiet:  # one line each: a column that the eye runs down
+            self.console.print(validated_line(event), no_wrap=True, overflow="ellipsis")
+
     def _done(self, event: events.Done) -> None:
         self._hide()
         self._flush()
@@ -187,7 +196,7 @@ class LiveTerminal(Terminal):
 
     def _flush(self) -> None:
         if self._decisions and not self.quiet:
-            self.console.print(decisions_table(self._decisions))
+            self.console.print(decisions_table(self._decisions, self.console.width))
         self._decisions = []
 
     def _show(self, what: str, done: float) -> None:
