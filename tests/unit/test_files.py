@@ -51,6 +51,7 @@ def test_a_kill_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     ("code", "text"),
     [
         (errno.ENOSPC, "the disk is full; free some space and run the same command again"),
+        (errno.EFBIG, "the disk takes no more (File too large); free some space and run the same command again"),
         (errno.EACCES, "cannot write here (Permission denied); choose a folder you may write to"),
         (errno.ENOTDIR, "a file stands where a folder is needed"),
     ],

@@ -78,8 +78,9 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(f"{path}: the disk is full; free some space and run the same command again") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            why = "the disk is full" if error.errno == errno.ENOSPC else f"the disk takes no more ({error.strerror})"
+            raise MachineError(f"{path}: {why}; free some space and run the same command again") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MachineError(
                 f"{path}: cannot write here ({error.strerror}); choose a folder you may write to"

@@ -75,6 +75,8 @@ class BudgetPlan(Config):
     """How often whole images are validated, evenly over the budget."""
     validation_cases: int = Field(default=16, ge=1)
     """Most cases used on the way; at the end all are."""
+    save_every: float = Field(default=5.0, ge=0)
+    """Seconds of work that a kill may cost: the state is saved this often (more seldom only where saving is slow)."""
 
     @model_validator(mode="after")
     def _one_budget(self) -> Self:

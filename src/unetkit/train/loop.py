@@ -31,8 +31,8 @@ from unetkit.train.step import Batches, train_step
 from unetkit.train.validate import validate
 
 BEST, LAST = "weights.safetensors", "last.safetensors"
-# The state is saved this often (s), and more seldom where saving is slow: at most one fortieth of the time goes there.
-SAVE_EVERY, SAVE_SHARE = 5.0, 40.0
+# Saving may take one fortieth of the time: where it is slow, the state is saved more seldom than the plan says.
+SAVE_SHARE = 40.0
 # A validation this close to the best counts as equal, and the later, more trained weights are kept.
 EQUAL = 0.003
 
@@ -157,7 +157,8 @@ def fit(
             )
         if should_stop():
             return Outcome(save(), finished=False)
-        if clock - saved_at >= max(SAVE_EVERY, SAVE_SHARE * save_cost):
+        every = plan.budget.save_every
+        if clock - saved_at >= (max(every, SAVE_SHARE * save_cost) if every else 0):
             save()
             saved_at = time.perf_counter()
             save_cost = saved_at - clock

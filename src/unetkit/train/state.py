@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from pydantic import Field
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from unetkit.core.config import Config
 from unetkit.core.errors import RunError
-from unetkit.core.files import atomic
+from unetkit.core.files import write_bytes
 from unetkit.nets.build import UNet
 from unetkit.train.optim import Average
 
@@ -55,8 +55,8 @@ def save_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Op
     for index, values in optimiser.state_dict()["state"].items():
         for name, tensor in values.items():
             tensors[f"optim/{index}/{name}"] = tensor.detach().cpu().contiguous()
-    with atomic(run / NAME) as temporary:
-        save_file(tensors, temporary, metadata={"position": position.model_dump_json()})
+    # through bytes, not `save_file`: that one reports a full disk as an error of its own kind
+    write_bytes(run / NAME, save(tensors, metadata={"position": position.model_dump_json()}))
 
 
 def read_position(run: Path) -> Position | None:
