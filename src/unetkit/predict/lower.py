@@ -6,6 +6,7 @@ in float32 by the hardware), the head runs in float32. Labels differ from float3
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any, Literal
 
@@ -14,12 +15,14 @@ from torch import nn
 
 from unetkit.core.errors import MachineError
 from unetkit.nets.build import UNet
+from unetkit.nets.geometry import shapes
 from unetkit.nets.weights import fold_batch_norm
 from unetkit.predict.options import PredictOptions
 
 Precision = Literal["fp32", "bf16"]
 
-_TRIAL = 256  # pixels a side of the tile that is timed
+_TRIAL = {1: 65536, 2: 256, 3: 48}  # pixels a side of the tile whose heaviest convolution is timed, by axes
+_ROUNDS, _PATIENCE = 40, 1.0  # passes of each at most; seconds after which no further one is begun
 _GAIN = 1.15  # bf16 must be faster by this factor to be worth its rounding
 
 
@@ -70,25 +73,48 @@ def choose_precision(net: UNet, options: PredictOptions, device: torch.device) -
         return options.precision, "as asked"
     if device.type == "mps":
         return "fp32", "bf16 is not tried on this device"
-    seconds = {p: _time(lower(net, p, options.layout, device), net, device) for p in ("fp32", "bf16")}
+    ready: dict[Precision, Lowered] = {p: lower(net, p, options.layout, device) for p in ("fp32", "bf16")}
+    seconds = _race(ready, device)
     gain = seconds["fp32"] / seconds["bf16"]
-    shown = f"a trial tile takes {seconds['fp32'] * 1e3:.0f} ms in fp32, {seconds['bf16'] * 1e3:.0f} ms in bf16"
+    shown = (
+        f"its heaviest convolution takes {seconds['fp32'] * 1e3:.1f} ms in fp32, {seconds['bf16'] * 1e3:.1f} ms in bf16"
+    )
     return ("bf16" if gain >= _GAIN else "fp32"), shown
 
 
-def _time(lowered: Lowered, net: UNet, device: torch.device) -> float:
-    """Seconds of the best of two forward passes over one tile, after one to warm up."""
-    side = max(_TRIAL, *net.geometry.smallest) if net.spec.ndim < 3 else max(64, *net.geometry.smallest)
-    image = torch.zeros((1, net.spec.in_channels, *net.geometry.fit((side,) * net.spec.ndim)), device=device)
-    best = float("inf")
+def _race(ready: dict[Precision, Lowered], device: torch.device) -> dict[Precision, float]:
+    """Seconds of the heaviest convolution of each, in the fastest of several passes taken by turns.
+
+    One layer, because on a machine with other work to do a whole network's time is that of its threads waiting for
+    each other at every layer; in one short layer some pass goes through undisturbed.
+    """
+    best = dict.fromkeys(ready, float("inf"))
     with torch.inference_mode():
-        for _ in range(3):
-            start = time.perf_counter()
-            lowered(image)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            best = min(best, time.perf_counter() - start)
+        trials = {precision: _heaviest(lowered) for precision, lowered in ready.items()}
+        begin = time.perf_counter()
+        for number in range(_ROUNDS):
+            if number > 2 and time.perf_counter() - begin > _PATIENCE:
+                break
+            for precision, (layer, input_BCX) in trials.items():
+                start = time.perf_counter()
+                layer(input_BCX)
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
+                best[precision] = min(best[precision], time.perf_counter() - start)
     return best
+
+
+def _heaviest(lowered: Lowered) -> tuple[nn.Module, torch.Tensor]:
+    """The convolution with the most multiplications, and an input for it of the size it has in a small tile."""
+    net = lowered.net
+    program, facts = net.program, net.geometry
+    size = shapes(program, facts.fit((_TRIAL[net.spec.ndim],) * net.spec.ndim))
+    layers = [layer for layer in program.layers if layer.kind == "conv"]
+    layer = max(layers, key=lambda c: math.prod((*size[c.name], *c.kernel, c.in_channels, c.channels)))
+    module = net.get_submodule(layer.name)
+    like = next(module.parameters())
+    input_BCX = torch.ones((1, layer.in_channels, *size[layer.inputs[0]]), dtype=like.dtype, device=like.device)
+    return module, input_BCX.to(memory_format=lowered.format)
 
 
 def _head(net: UNet) -> str:
