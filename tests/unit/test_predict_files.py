@@ -178,6 +178,23 @@ def test_a_bad_file_among_good_ones(tmp_path, images):
     assert [n for n in listing(tmp_path / "out") if "a1" in n or "empty" in n] == []
 
 
+def test_an_image_that_memory_cannot_hold_is_a_bad_file(tmp_path, images, monkeypatch):
+    whole = CaseReader.read
+
+    def read(self, region):
+        if self.name.endswith("a1.png"):
+            raise MemoryError
+        return whole(self, region)
+
+    monkeypatch.setattr(CaseReader, "read", read)
+    result, _ = run(model(0, 255), images, tmp_path / "out")
+    assert len(result.done) == 2
+    assert result.failed[0][1] == (
+        f"{images / 'a1.png'}: memory does not suffice to hold this image; save it as a tiled TIFF, which is read part by "
+        "part"
+    )
+
+
 def test_an_image_with_other_channels_is_a_bad_file(tmp_path, images):
     tifffile.imwrite(images / "a5.tif", noise(5, 20, 20), photometric="minisblack", planarconfig="separate")
     bands = PreparePlan(channels=1, colour="bands")

@@ -1,0 +1,119 @@
+"""One step of training against plain torch; the average of the weights; what is saved and put back."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unetkit.core.errors import RunError
+from unetkit.losses.expression import make_loss
+from unetkit.nets.build import build
+from unetkit.nets.spec import NetSpec
+from unetkit.plan.budget import Arithmetic, place
+from unetkit.plan.plan import OptimPlan
+from unetkit.train.optim import Average, make_optimiser
+from unetkit.train.state import Position, load_state, read_position, save_state
+from unetkit.train.step import shrink, supervise, train_step
+
+SPEC = NetSpec(channels=(4, 8), classes=2, block="residual")
+CPU = Arithmetic("cpu", "fp32", "channels_last", 1)
+
+
+def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(2, 1, 16, 16, generator=g), torch.randint(2, (2, 16, 16), generator=g).to(torch.uint8)
+
+
+def test_a_step_is_plain_adamw_on_cross_entropy() -> None:
+    ours, theirs = build(SPEC, seed=1), build(SPEC, seed=1)
+    image, label = batch()
+    plan = OptimPlan(lr=0.01, clip=1e9)
+    value = train_step(ours, make_optimiser(ours, plan), make_loss("ce", 2), image, label, CPU, plan.clip)
+    groups = [
+        {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": plan.weight_decay},
+        {"params": [p for p in theirs.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=0.01)
+    expected = torch.nn.functional.cross_entropy(theirs(image), label.long())
+    expected.backward()
+    optimiser.step()
+    assert value == pytest.approx(float(expected.detach()), rel=1e-5)
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+
+
+def test_training_learns_a_threshold() -> None:
+    net = build(SPEC, seed=0)
+    optimiser, loss = make_optimiser(net, OptimPlan(lr=0.02)), make_loss("ce + dice", 2)
+    for step in range(60):
+        image, _ = batch(step)
+        value = train_step(net, optimiser, loss, image, (image[:, 0] > 0).to(torch.uint8), CPU, 1.0)
+    assert value < 0.3
+
+
+def test_the_average_follows_and_includes_running_statistics() -> None:
+    net = build(SPEC, seed=0)
+    average = Average(net, decay=0.9)
+    start = copy.deepcopy(net.state_dict())
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())):
+            tensor.add_(1.0)
+    average.update(net, steps_done=10)  # decay min(0.9, 10 / 20) = 0.5
+    for name, tensor in average.net.state_dict().items():
+        if tensor.is_floating_point():
+            assert torch.allclose(tensor, start[name] + 0.5, atol=1e-6), name
+
+
+def test_deep_supervision_weighs_coarser_levels_half_as_much() -> None:
+    label = torch.tensor([[[0, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]], dtype=torch.uint8)
+    assert shrink(label, (2, 2)).tolist() == [[[0, 1], [1, 0]]]
+    loss = make_loss("ce", 2)
+    fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)
+    expected = (loss(fine, label) + 0.5 * loss(coarse, shrink(label, (2, 2)))) / 1.5
+    assert torch.allclose(supervise(loss, [fine, coarse], label), expected)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path, layout: str) -> None:
+    arithmetic = Arithmetic("cpu", "fp32", "channels_last" if layout == "channels_last" else "contiguous", 1)
+    loss = make_loss("ce + dice", 2)
+
+    def fresh(seed: int) -> tuple:  # type: ignore[type-arg]
+        net = place(build(SPEC, seed=seed), arithmetic)
+        return net, Average(net, 0.9), make_optimiser(net, OptimPlan())
+
+    def advance(net, average, optimiser, steps: range) -> None:  # type: ignore[no-untyped-def]
+        for step in steps:
+            train_step(net, optimiser, loss, *batch(step), arithmetic, 1.0)
+            average.update(net, step + 1)
+
+    whole = fresh(0)
+    advance(*whole, range(6))
+    first = fresh(0)
+    advance(*first, range(3))
+    save_state(tmp_path, *first, Position(plan="x", step=3))
+    second = fresh(99)
+    load_state(tmp_path, *second)
+    advance(*second, range(3, 6))
+    for a, b in ((whole[0], second[0]), (whole[1].net, second[1].net)):
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
+            assert torch.equal(x, y)
+
+
+def test_damaged_states_are_named(tmp_path: Path) -> None:
+    assert read_position(tmp_path) is None
+    (tmp_path / "state.safetensors").write_bytes(np.random.default_rng(0).bytes(200))
+    with pytest.raises(RunError, match=r"state\.safetensors: the saved state is damaged"):
+        read_position(tmp_path)
+
+
+def test_a_state_of_another_network_is_named(tmp_path: Path) -> None:
+    net = build(SPEC, seed=0)
+    save_state(tmp_path, net, Average(net, 0.9), make_optimiser(net, OptimPlan()), Position(plan="x"))
+    other = build(SPEC.replace({"channels": (4, 4)}), seed=0)
+    with pytest.raises(RunError, match="damaged or of another network"):
+        load_state(tmp_path, other, Average(other, 0.9), make_optimiser(other, OptimPlan()))
