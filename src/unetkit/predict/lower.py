@@ -47,11 +47,9 @@ class Lowered(nn.Module):
 
 
 def lower(net: UNet, precision: Precision, layout: str, device: torch.device) -> Lowered:
-    """The network ready to run. `layout` "auto" is channels_last for images and volumes, as every convolution library
-    prefers; the network that is given stays as it is."""
-    if layout == "auto":
-        layout = "channels_last" if net.spec.ndim == 2 else "contiguous"
-    return Lowered(net, precision, layout == "channels_last" and net.spec.ndim == 2, device)
+    """The network ready to run; the one that is given stays as it is. `layout` "auto" is channels_last for images (in
+    eager mode about twice as fast on a CPU, and what tensor cores take); signals and volumes are always contiguous."""
+    return Lowered(net, precision, layout != "contiguous" and net.spec.ndim == 2, device)
 
 
 def choose_device(name: str) -> torch.device:

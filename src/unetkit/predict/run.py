@@ -76,8 +76,8 @@ def _predict_all(
     for number, job in enumerate(jobs):
         try:
             yield from _predict_one(model, predictor, job, clock, number)
-        except (DataError, SpecError) as error:
-            message = str(error) if job.name in str(error) else f"{job.name}: {error}"
+        except (DataError, SpecError, MemoryError) as error:
+            message = _message(job, error)
             failed.append((job.name, message))
             yield Warned(message=message)
         else:
@@ -120,6 +120,14 @@ class _Clock:
         fraction = min(1.0, (done + (part if part < 1 else 0)) / self._total)
         eta = (self._last - self._start) * (1 - fraction) / fraction if fraction > 0 else None
         return Progress(task="predict", done=done, fraction=fraction, eta=eta, note=note)
+
+
+def _message(job: Job, error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return (
+            f"{job.name}: memory does not suffice to hold this image; save it as a tiled TIFF, which is read in parts"
+        )
+    return str(error) if job.name in str(error) else f"{job.name}: {error}"
 
 
 def _summary(result: PredictResult) -> str:
