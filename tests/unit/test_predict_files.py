@@ -190,7 +190,8 @@ def test_an_image_that_memory_cannot_hold_is_a_bad_file(tmp_path, images, monkey
     result, _ = run(model(0, 255), images, tmp_path / "out")
     assert len(result.done) == 2
     assert result.failed[0][1] == (
-        f"{images / 'a1.png'}: memory does not suffice to hold this image; save it as a tiled TIFF, which is read in parts"
+        f"{images / 'a1.png'}: memory does not suffice to hold this image; save it as a tiled TIFF, which is read in "
+        "parts"
     )
 
 
