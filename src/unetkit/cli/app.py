@@ -244,7 +244,8 @@ def predict(
         found = api.predict(run, sources, out, outputs=outputs, tta=tta, memory=limit, device=device, listen=terminal)
     if found.failed:
         messages = "".join(f"\n  {message}" for _, message in found.failed)
-        terminal.problem(f"error: {len(found.failed)} of the images could not be predicted:{messages}")
+        total = len(found.done) + len(found.skipped) + len(found.failed)
+        terminal.problem(f"error: {len(found.failed)} of {total} images could not be predicted:{messages}")
         return 1
     terminal.result(f"{out}: the masks")
     return 0

@@ -55,7 +55,7 @@ def _run(argv: Sequence[str]) -> int:
         return _refuse(f"{error.filename}: {error.strerror}; this account may not use it")
     except MemoryError:
         return _refuse(
-            "there is not enough memory; close other programs, or ask for less (--memory, --set sampling.batch=1)"
+            "there is not enough memory; close other programs, or ask for less: --memory, --set sampling.batch=1"
         )
     except KeyboardInterrupt:
         _say(f"stopped; {_again(argv)}")

@@ -43,7 +43,7 @@ def check_names(names: Iterable[str], source: str) -> None:
         part, dot, last = name.rpartition(".")
         same = [k for k in known if k.rpartition(".")[2] == last] if last else []
         hint = f"; did you mean '{same[0]}'?" if same and not (dot and part in SETTABLE) else nearest(name, known)
-        raise PlanError(f"{source}: there is no field '{name}'{hint}; `unetkit plan --fields` lists the fields")
+        raise PlanError(f"{source}: there is no field '{name}'; `unetkit plan --fields` lists the fields{hint}")
 
 
 def _fields(model: type[BaseModel], prefix: str) -> Iterator[Field]:

@@ -16,57 +16,64 @@ from unetkit.metrics.summary import Summary
 # Of many images, so many with the lowest Dice are listed.
 WORST = 5
 
-_LABELS = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary F1", "v_rand": "V_rand", "v_info": "V_info"}
+_LABELS = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary\nF1", "v_rand": "V_rand", "v_info": "V_info"}
 
 
 def show_scores(console: Console, scores: Scores) -> None:
     """Mean and interval per class and metric, then the images with the lowest Dice."""
     console.print(_summary(scores))
-    for metric in scores.image_metrics():
+    for metric in _image_metrics(scores):
         value = scores.mean(metric)
-        console.print(Text(f"{_label(metric)}: {_number(value.mean)} {_interval(value)}".rstrip()))
+        console.print(Text(f"{_label(metric)}: {_number(value.mean)}  {_interval(value)}".rstrip()))
     units = "groups" if scores.by_group else "images"
-    console.print(Text(f"[ , ]: 95 % interval of the mean, bootstrap over {units}", style="dim"))
+    left_out = "* not in the mean. " if len(scores.foreground) < len(scores.class_names) else ""
+    console.print(Text(f"{left_out}Below a mean: 95 % interval, by bootstrap over {units}; n: images.", style="dim"))
     ranked = sorted(
         (case for case in scores.cases if not math.isnan(scores.case_mean(case))),
         key=lambda case: (scores.case_mean(case), case.case),
     )
     if len(ranked) > 1:
         console.print()
-        console.print(_cases(scores, ranked))
+        few = len(ranked) <= 2 * WORST
+        which = "Images" if few else f"The {WORST} of {len(ranked)} images"
+        console.print(Text(f"{which} with the lowest Dice{' first' if few else ''}:"))
+        console.print(_cases(scores, ranked if few else ranked[:WORST]))
     console.print()
 
 
 def _summary(scores: Scores) -> Table:
     table = _table("class", METRICS)
-    table.add_column("images", justify="right")
+    table.add_column("n", justify="right")
     if len(scores.class_names) > 1:
         means = [scores.mean(metric) for metric in METRICS]
         table.add_row(Text("mean", style="bold"), *(_value(m, "bold") for m in means), str(means[0].n))
     for index, name in enumerate(scores.class_names):
         counts = index in scores.foreground
-        title = Text(name) if counts else Text(f"{name}\nnot in the mean", style="dim")
+        title = Text(name) if counts else Text(f"{name} *", style="dim")
         values = [scores.class_mean(metric, index) for metric in METRICS]
         table.add_row(title, *(_value(value, "" if counts else "dim") for value in values), str(values[0].n))
     return table
 
 
 def _cases(scores: Scores, ranked: Sequence[CaseScores]) -> Table:
-    few = len(ranked) <= 2 * WORST
-    title = "images, lowest Dice first" if few else f"lowest Dice ({WORST} of {len(ranked)} images)"
-    metrics = (*METRICS, *scores.image_metrics()[:2])
-    table = _table(title, metrics)
-    for case in ranked if few else ranked[:WORST]:
+    metrics = (*METRICS, *_image_metrics(scores)[:2])
+    table = _table("image", metrics)
+    for case in ranked:
         values: Mapping[str, float] = {m: scores.case_mean(case, m) for m in METRICS} | dict(case.image)
         table.add_row(Text(case.case), *(Text(_number(values.get(metric, math.nan))) for metric in metrics))
     return table
+
+
+def _image_metrics(scores: Scores) -> list[str]:
+    """Metrics of whole images; the thresholds at which they are best are left to the files."""
+    return [name for name in scores.image_metrics() if not name.endswith("threshold")]
 
 
 def _table(title: str, metrics: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column(title, overflow="fold")
     for metric in metrics:
-        table.add_column(_label(metric), justify="right")
+        table.add_column(_label(metric), justify="right", no_wrap=True)
     return table
 
 
@@ -75,7 +82,7 @@ def _value(summary: Summary, style: str) -> Text:
 
 
 def _interval(summary: Summary) -> str:
-    return "" if math.isnan(summary.low) else f"[{summary.low:.2f}, {summary.high:.2f}]"
+    return "" if math.isnan(summary.low) else f"{summary.low:.2f}–{summary.high:.2f}"
 
 
 def _number(value: float) -> str:
