@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(data: Path, run: Path, *extra: str, steps: int = STEPS) -> list[str]:
     words = [sys.executable, "-m", "unetkit", "train", str(data), "-o", str(run), "--steps", str(steps), "--seed", "3"]
     words += ["--precision", "fp32", "--set", "net.channels=[4, 8]", "--set", "sampling.patch=[32, 32]"]
-    return [*words, "--set", "budget.save_every=0", "--set", "net.dropout=0.1", *extra]
+    return [*words, "--set", "budget.save_every=0", "--set", "net.dropout=0.1", "--set", "machine.threads=1", *extra]
 
 
 def finish(words: list[str], **options: object) -> subprocess.CompletedProcess[str]:

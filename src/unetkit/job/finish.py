@@ -18,6 +18,7 @@ from unetkit.data.masks import read_raw_label
 from unetkit.data.prepare import CaseReader
 from unetkit.job.record import record_timing
 from unetkit.metrics.scores import CaseScores, Scores, score_case
+from unetkit.metrics.summary import Summary
 from unetkit.nets.geometry import geometry
 from unetkit.plan.plan import Plan
 from unetkit.predict.load import load_model
@@ -72,17 +73,19 @@ def finish(
     write_model_card(run)
     page = write_report(run)
     yield Saved(path=str(page), what="the report")
-    value = (
-        "no class occurs in the validation images"
-        if np.isnan(mean.mean)
-        else (f"Dice {mean.mean:.3f} (95 % interval {mean.low:.3f} to {mean.high:.3f})")
-    )
     yield Done(
         task="train",
-        message=f"{value} on {len(cases)} validation image{'s' * (len(cases) != 1)}, after {position.step} steps in"
-        f" {format_duration(position.elapsed)}",
+        message=f"{_reached(mean)} on {len(cases)} validation image{'s' * (len(cases) != 1)}, after {position.step} steps"
+        f" in {format_duration(position.elapsed)}",
         seconds=position.elapsed,
     )
+
+
+def _reached(mean: Summary) -> str:
+    if np.isnan(mean.mean):
+        return "no class of interest occurs"
+    interval = "" if np.isnan(mean.low) else f" (95 % interval {mean.low:.3f} to {mean.high:.3f})"
+    return f"Dice {mean.mean:.3f}{interval}"
 
 
 def _predict(predictor: Predictor, case: Case, plan: Plan) -> NDArray[np.uint8]:

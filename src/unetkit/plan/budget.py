@@ -104,6 +104,7 @@ def choose_arithmetic(
     device: str,
     precision: str,
     layout: str,
+    threads: int,
     repeatable: bool,
 ) -> Generator[Event, None, tuple[MachinePlan, dict[str, str]]]:
     """Precision and memory layout: what is pinned, else the fastest of a few timed steps.
@@ -111,11 +112,10 @@ def choose_arithmetic(
     With `repeatable` (a budget in steps and a pinned precision) nothing is timed: two runs must decide alike.
     """
     device = find_device(device)
-    threads = cores()
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (_precision(precision),)
     layouts: tuple[Layout, ...] = ("contiguous", "channels_last") if layout == "auto" else (_layout(layout),)
     reasons = {
-        "machine.threads": f"the processors this process may use: {threads}",
+        "machine.threads": f"this process may use {cores()} processors",
         "machine.device": f"{device}: the fastest device here"
         if device != "cpu"
         else "no GPU was found, or the CPU was asked for",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
-from unetkit.core.machine import format_duration, format_memory
+from unetkit.core.machine import cores, format_duration, format_memory
 from unetkit.data.case import Case
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import CaseReader, fit
@@ -77,6 +77,7 @@ def make_plan(
         device=wanted["device"],
         precision=wanted["precision"],
         layout=wanted["layout"],
+        threads=plan.machine.threads if "machine.threads" in settings else cores(),
         repeatable=request.steps is not None,
     )
     plan = plan.model_copy(update={"machine": machine})
