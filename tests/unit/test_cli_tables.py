@@ -107,7 +107,7 @@ def test_scores_fit_80_columns() -> None:
     assert re.search(r"^wall of .*–", text, re.M)
     assert "threshold" not in text
     assert "V_rand: 0.900  0.90–0.90" in text
-    assert "* not in the mean. Below a mean: 95 % interval, by bootstrap over images; n: images." in text
+    assert "* not in the mean. Below: 95 % interval, bootstrap over images; n: images." in text
 
 
 def test_the_images_with_the_lowest_dice_are_listed() -> None:

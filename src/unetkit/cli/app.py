@@ -127,14 +127,13 @@ def plan(
     budget: Annotated[Budget, Flat] = BUDGET,
     masks: Annotated[Masks, Flat] = MASKS,
     choices: Annotated[Choices, Flat] = CHOICES,
-    quiet: Quiet = False,
 ) -> int:
     """See the help above."""
     if list_fields:
         from unetkit.cli.fields import settable_fields
         from unetkit.cli.lines import fields_table
 
-        with _terminal(quiet) as terminal:
+        with _terminal() as terminal:
             terminal.console.print(fields_table(settable_fields()))
         return 0
     if data is None:
@@ -142,7 +141,7 @@ def plan(
     if out is not None and out.suffix.lower() not in (".json", ".yaml", ".yml"):
         raise PlanError(f"-o {out}: a plan is a .yaml or .json file; for example -o {out.stem or 'plan'}.yaml")
     request = make_request(budget, masks, choices)
-    with _terminal(quiet) as terminal:
+    with _terminal() as terminal:
         terminal.doing("examining the data")
         from unetkit import api
 
@@ -317,7 +316,7 @@ def report(run: RunFolder, /, *, quiet: Quiet = False) -> int:
     return 0
 
 
-def _terminal(quiet: bool, json: bool = False) -> Terminal:
+def _terminal(quiet: bool = False, json: bool = False) -> Terminal:
     from unetkit.cli.terminal import open_terminal
 
     return open_terminal(quiet=quiet, json=json)

@@ -27,7 +27,7 @@ def show_scores(console: Console, scores: Scores) -> None:
         console.print(Text(f"{_label(metric)}: {_number(value.mean)}  {_interval(value)}".rstrip()))
     units = "groups" if scores.by_group else "images"
     left_out = "* not in the mean. " if len(scores.foreground) < len(scores.class_names) else ""
-    console.print(Text(f"{left_out}Below a mean: 95 % interval, by bootstrap over {units}; n: images.", style="dim"))
+    console.print(Text(f"{left_out}Below: 95 % interval, bootstrap over {units}; n: images.", style="dim"))
     ranked = sorted(
         (case for case in scores.cases if not math.isnan(scores.case_mean(case))),
         key=lambda case: (scores.case_mean(case), case.case),
