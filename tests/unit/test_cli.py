@@ -392,7 +392,7 @@ def test_report_names_the_page(api: dict[str, Any], capsys: pytest.CaptureFixtur
         (RunError("run: is [bold]no run[/]"), "error: run: is [bold]no run[/]\n"),
         (
             PermissionError(13, "Permission denied", "run/plan.json"),
-            "error: run/plan.json: Permission denied; this account may not use it\n",
+            "error: run/plan.json: Permission denied; the system refused it, so check the path and its permissions\n",
         ),
         (
             MemoryError(),

@@ -51,8 +51,12 @@ def _run(argv: Sequence[str]) -> int:
         return _refuse(explain(error))
     except UnetkitError as error:
         return _refuse(str(error))
-    except PermissionError as error:
-        return _refuse(f"{error.filename}: {error.strerror}; this account may not use it")
+    except OSError as error:
+        if error.filename is None:  # nothing that a user could look at; a reader that went away is one of these
+            raise
+        return _refuse(
+            f"{error.filename}: {error.strerror}; the system refused it, so check the path and its permissions"
+        )
     except MemoryError:
         return _refuse(
             "there is not enough memory; close other programs, or ask for less: --memory, --set sampling.batch=1"
