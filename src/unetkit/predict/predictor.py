@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from unetkit.core.errors import MachineError, SpecError
 from unetkit.core.events import Decided, Event, Warned
@@ -25,7 +24,7 @@ from unetkit.nets.build import UNet
 from unetkit.nets.geometry import format_shape, geometry
 from unetkit.nets.ops import pad_end
 from unetkit.predict.blend import blend
-from unetkit.predict.lower import choose_device, choose_precision, lower
+from unetkit.predict.lower import choose_device, ready
 from unetkit.predict.memory import allowed_memory, tile_pixels
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.tiles import TileGrid, fit_tile, plan_tiles
@@ -81,11 +80,9 @@ class Predictor:
         self.spec = net.spec
         self.geometry = geometry(net.spec)
         self.device = choose_device(self.options.device)
-        precision, why = choose_precision(net, self.options, self.device)
-        self.precision = precision
-        self._net: nn.Module = lower(net, precision, self.options.layout, self.device)
+        self._net, self.precision, why = ready(net, self.options, self.device)
         self._memory = allowed_memory(self.options.memory, self.device)
-        self.decisions = (Decided(what="precision", value=precision, why=why), *self._doubts())
+        self.decisions = (Decided(what="precision", value=self.precision, why=why), *self._doubts())
         self._views = views(self.geometry) if self.options.tta else (IDENTITY,)
 
     def _doubts(self) -> Iterator[Event]:
