@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 UNETKIT := $(BIN)/unetkit
 DEMO ?= demo
+CLASSES := background,cell,membrane
 
 .PHONY: demo test lint format clean
 .DEFAULT_GOAL := help
@@ -24,11 +25,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 # The main job, command by command, on generated micrographs. A run that was interrupted goes on where it was.
 demo: $(VENV)/.installed
 	$(UNETKIT) sample $(DEMO)/data
-	$(UNETKIT) check $(DEMO)/data
-	$(UNETKIT) plan $(DEMO)/data --minutes 2
-	$(UNETKIT) train $(DEMO)/data -o $(DEMO)/run --minutes 2
+	$(UNETKIT) check $(DEMO)/data --classes $(CLASSES)
+	$(UNETKIT) plan $(DEMO)/data --minutes 2 --classes $(CLASSES)
+	$(UNETKIT) train $(DEMO)/data -o $(DEMO)/run --minutes 2 --classes $(CLASSES)
 	$(UNETKIT) predict $(DEMO)/run $(DEMO)/data/test/images -o $(DEMO)/predictions --overlay
-	$(UNETKIT) evaluate $(DEMO)/predictions $(DEMO)/data/test -o $(DEMO)/scores
+	$(UNETKIT) evaluate $(DEMO)/predictions $(DEMO)/data/test --classes $(CLASSES) -o $(DEMO)/scores
 	@echo
 	@echo "Done. The scores above are of images that training never saw (synthetic micrographs, made by unetkit)."
 	@echo "Look at   $(DEMO)/run/report.html          the report: data, plan and its reasons, curves, scores, overlays"

@@ -13,6 +13,7 @@ class AugmentPlan(Config):
     """
 
     flip: bool = True
+    """Mirror along each axis, every second sample; off where left and right differ in meaning."""
     turn: bool = True
     """Quarter turns; off where up and down differ in meaning."""
     rotate: float = Field(default=180.0, ge=0, le=180)
@@ -26,7 +27,9 @@ class AugmentPlan(Config):
     elastic_spacing: int = Field(default=32, ge=4)
     """Pixels between the points of the coarse grid (the paper divides the image in 3 × 3; smaller follows texture)."""
     brightness: float = Field(default=0.4, ge=0)
+    """Shift between −brightness and +brightness."""
     contrast: float = Field(default=0.3, ge=0)
+    """Factor between e^−contrast and e^+contrast."""
     gamma: float = Field(default=0.35, ge=0)
     """Exponent between e^−gamma and e^+gamma, on the image scaled to its own range."""
     noise: float = Field(default=0.2, ge=0)

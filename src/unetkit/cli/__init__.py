@@ -16,5 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     130 stopped by Ctrl-C; 141 the reader of the output went away.
     """
     from unetkit.cli.entry import run
+    from unetkit.core.settings import patient_threads
 
+    patient_threads()
     return run(list(sys.argv[1:] if argv is None else argv))

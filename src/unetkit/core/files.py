@@ -89,7 +89,8 @@ def disk_errors(path: Path) -> Iterator[None]:
             raise MachineError(
                 f"{path}: a file stands where a folder is needed ({error.filename}); choose another name"
             ) from error
-        raise
+        why = error.strerror or str(error)
+        raise MachineError(f"{path}: cannot be written ({why}); check the path, or choose another") from error
 
 
 @contextlib.contextmanager

@@ -129,7 +129,7 @@ def choose_classes(facts: Sequence[MaskFacts], pooled: Pooled, asked: int | None
             f"{facts[0].path}: the masks hold {len(main)} different {what}, and there can be {MOST_CLASSES} classes; "
             "are these masks, and not images?"
         )
-    groups = [(v,) for v in main] if pooled.coloured else _merge(main, facts, pooled)
+    groups: list[tuple[int, ...]] = [(v,) for v in main] if pooled.coloured else _merge(main, facts, pooled)
     used = {v for group in groups for v in group}
     strays = [int(v) for v in pooled.values if int(v) not in used]
     if not strays:

@@ -201,7 +201,8 @@ class Legend(Config):
 def pack(colours_CX: Array) -> Ints:
     """(3, …) 8-bit colours as one integer each: red · 65536 + green · 256 + blue."""
     red, green, blue = colours_CX.astype(np.int64)
-    return (red << 16) | (green << 8) | blue
+    packed: Ints = (red << 16) | (green << 8) | blue
+    return packed
 
 
 def unpack(packed_X: Ints) -> Ints:

@@ -133,12 +133,13 @@ def _read_palette(reader: ImageReader) -> RawMask:
 def _grey_if_equal(colours_CYX: Array, path: Path) -> Array:
     """One channel where the three agree (in a lossy file: nearly), else all three."""
     red, green, blue = colours_CYX
+    grey: Array = green[None]
     if np.array_equal(red, green) and np.array_equal(green, blue):
-        return green[None]
+        return grey
     if path.suffix.lower() in LOSSY:
         signed = colours_CYX.astype(np.int16)
         if int((signed.max(0) - signed.min(0)).max()) <= GREY_NOISE:
-            return green[None]
+            return grey
     return colours_CYX
 
 

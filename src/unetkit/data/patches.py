@@ -95,4 +95,5 @@ def mirrored(index: np.ndarray, n: int) -> np.ndarray:
         return np.zeros_like(index)
     period = 2 * (n - 1)
     folded = np.abs(index) % period
-    return np.minimum(folded, period - folded)
+    reflected: np.ndarray = np.minimum(folded, period - folded)
+    return reflected

@@ -73,10 +73,11 @@ def finish(
     write_model_card(run)
     page = write_report(run)
     yield Saved(path=str(page), what="the report")
+    images = f"{len(cases)} validation image{'s' * (len(cases) != 1)}"
+    steps = f"{position.step} step{'s' * (position.step != 1)} in {format_duration(position.elapsed)}"
     yield Done(
         task="train",
-        message=f"{_reached(mean)} on {len(cases)} validation image{'s' * (len(cases) != 1)}, after {position.step} steps"
-        f" in {format_duration(position.elapsed)}",
+        message=f"{_reached(mean)} on {images}, after {steps}" if cases else f"no image validates it, after {steps}",
         seconds=position.elapsed,
     )
 

@@ -36,6 +36,12 @@ def record_command(run: Path) -> None:
     write_json(run / NAME, {**known, **facts, "commands": commands})
 
 
+def first_command(run: Path) -> str:
+    """' (unetkit train …)' as the run was started, where it was started by a command; else an empty string."""
+    commands = _known(run).get("commands", [])
+    return f" ({commands[0]})" if commands else ""
+
+
 def record_timing(run: Path, what: str, seconds: float) -> None:
     """Note how long a part of the job took, the last time it was done."""
     known = _known(run)

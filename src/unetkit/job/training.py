@@ -13,7 +13,7 @@ from unetkit.core.files import locked, read_json, write_json
 from unetkit.data.split import write_split
 from unetkit.data.store import prepare_cases
 from unetkit.job.finish import finish
-from unetkit.job.record import record_command, record_timing
+from unetkit.job.record import first_command, record_command, record_timing
 from unetkit.job.understand import Earlier, understand
 from unetkit.plan.make import Planned, make_plan
 from unetkit.plan.plan import Plan, Request
@@ -112,6 +112,6 @@ def _resume(run: Path, request: Request) -> Plan:
     if changed:
         raise RunError(
             f"{run}: this run was started with other settings ({'; '.join(changed)}); nothing was overwritten;"
-            " repeat the first command to go on, or name a new folder with -o"
+            f" repeat the first command to go on{first_command(run)}, or name a new folder with -o"
         )
     return plan

@@ -141,7 +141,8 @@ def choose_arithmetic(
         table = ", ".join(f"{a.precision} {a.layout} {s * 1000:.0f} ms" for a, s in timed.items())
         timed_why = f"fastest of timed steps here: {table}" if len(timed) > 1 else "as asked"
         reasons["machine.precision"] = timed_why if precision == "auto" else "as asked"
-        reasons["machine.layout"] = timed_why if layout == "auto" else "as asked"
+        timed_with = "timed with the precision" if precision == "auto" and len(timed) > 1 else timed_why
+        reasons["machine.layout"] = timed_with if layout == "auto" else "as asked"
     yield Decided(what="machine.precision", value=chosen.precision, why=reasons["machine.precision"])
     yield Decided(what="machine.layout", value=chosen.layout, why=reasons["machine.layout"])
     plan = MachinePlan(device=device, precision=chosen.precision, layout=chosen.layout, threads=threads)

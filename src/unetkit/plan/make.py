@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from unetkit.augment.plan import AugmentPlan
+from unetkit.core.config import Config
 from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
 from unetkit.core.machine import cores, format_duration, format_memory
@@ -24,12 +26,27 @@ from unetkit.plan.budget import (
     candidate_for_steps,
     choose_arithmetic,
     choose_capacity,
+    find_device,
+    seconds_per_step,
 )
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
-from unetkit.plan.plan import SETTABLE, BudgetPlan, DataPlan, Plan, PredictPlan, Request
+from unetkit.plan.plan import (
+    SETTABLE,
+    BudgetPlan,
+    DataPlan,
+    LossPlan,
+    MachinePlan,
+    OptimPlan,
+    Plan,
+    PredictPlan,
+    Request,
+    SamplingPlan,
+)
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
+# At least so far apart are validations: they should not take the time that training needs.
+VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -58,6 +75,8 @@ def make_plan(
         if name.split(".")[0] not in SETTABLE:
             hint = nearest(name.split(".")[0], SETTABLE)
             raise PlanError(f"--set {name}: only these parts of a plan can be set: {', '.join(SETTABLE)}{hint}")
+    find_device(str(request.settings.get("machine.device", request.device)))
+    _check_values(request)
     yield Started(task="plan")
     facts = fingerprint(cases, legend)
     plan, why, candidates = _draft(facts, legend, data, request)
@@ -122,9 +141,30 @@ def make_plan(
     memory = training_memory(plan, facts)
     estimate = None if request.minutes is None and request.steps is None else seconds
     if request.steps is not None:
-        estimate = None if capacity.step is None else capacity.step * request.steps
+        # known only now, and shown only: it has no part in any decision
+        step = seconds_per_step(plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(machine), seconds=0)
+        capacity = replace(capacity, step=step)
+        estimate = step * request.steps
     yield Decided(what="cost", value=_cost(plan, capacity, estimate, memory), why="")
     return Planned(plan, facts, reserve, estimate, capacity.steps, memory)
+
+
+def _check_values(request: Request) -> None:
+    """Refuse impossible values before the data are read, where one field alone can tell."""
+    early = {name: value for name, value in request.settings.items() if name.split(".")[0] in _Part.model_fields}
+    _Part().override(early, "--set")
+
+
+class _Part(Config):
+    """The parts whose fields can be judged without the data."""
+
+    augment: AugmentPlan = AugmentPlan()
+    budget: BudgetPlan = BudgetPlan()
+    loss: LossPlan = LossPlan()
+    machine: MachinePlan = MachinePlan()
+    optim: OptimPlan = OptimPlan()
+    predict: PredictPlan = PredictPlan()
+    sampling: SamplingPlan = SamplingPlan()
 
 
 def _draft(
@@ -167,14 +207,20 @@ def _draft(
 
 def _budget(request: Request) -> tuple[BudgetPlan, dict[str, str]]:
     if request.minutes is not None:
-        return BudgetPlan(minutes=request.minutes), {"budget.minutes": "as asked"}
+        looks = round(request.minutes * 60 / VALIDATION_SECONDS)
+        return BudgetPlan(minutes=request.minutes, validations=_between(2, looks, 12)), {"budget.minutes": "as asked"}
     if request.steps is not None:
-        return BudgetPlan(steps=request.steps), {"budget.steps": "as asked"}
+        looks = request.steps // VALIDATION_STEPS
+        return BudgetPlan(steps=request.steps, validations=_between(1, looks, 12)), {"budget.steps": "as asked"}
     plan = BudgetPlan()
     return plan, {
         "budget.limit": f"no budget was given: training stops when validation has settled, after {plan.limit:g} minutes"
         " at the latest"
     }
+
+
+def _between(least: int, value: int, most: int) -> int:
+    return max(least, min(value, most))
 
 
 def _budget_seconds(budget: BudgetPlan) -> float:

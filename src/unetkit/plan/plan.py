@@ -39,7 +39,9 @@ class SamplingPlan(Config):
     """What one step sees."""
 
     patch: tuple[int, ...] = (256, 256)
+    """Pixels of a patch along every axis: multiples of the network's divisor."""
     batch: int = Field(default=2, ge=1)
+    """Patches in a step."""
     oversample: float = Field(default=0.33, ge=0, le=1)
     """Share of the patches centred near a pixel of a class drawn evenly (rare classes are met more often)."""
 
@@ -48,13 +50,16 @@ class LossPlan(Config):
     """What is minimised: a sum of terms, and the weight of each class in the cross-entropy."""
 
     terms: str = "ce + dice"
+    """A sum such as "ce + dice" or "0.5*ce + dice"."""
     class_weights: tuple[float, ...] | None = None
+    """One weight per class in the cross-entropy; none: all alike."""
 
 
 class OptimPlan(Config):
     """AdamW (Loshchilov 2019), a warm-up and a cosine over the budget, and an average of the weights."""
 
     lr: float = Field(default=2e-3, gt=0)
+    """Largest learning rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
     """Not applied to norms and biases."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
@@ -65,12 +70,20 @@ class OptimPlan(Config):
     """Share of the old average that stays at every step."""
 
 
+def _one_budget(minutes: float | None, steps: int | None) -> None:
+    if minutes is not None and steps is not None:
+        raise ValueError("minutes and steps exclude each other: give one of them")
+
+
 class BudgetPlan(Config):
     """How long: minutes, or steps, or (neither) until validation has settled, at the longest `limit` minutes."""
 
     minutes: float | None = Field(default=None, gt=0)
+    """Minutes for everything, from reading the data to the report."""
     steps: int | None = Field(default=None, ge=1)
+    """Training steps, however long they take."""
     limit: float = Field(default=60.0, gt=0)
+    """Without minutes or steps: minutes after which training ends even if validation has not settled."""
     validations: int = Field(default=12, ge=1)
     """How often whole images are validated, evenly over the budget."""
     validation_cases: int = Field(default=16, ge=1)
@@ -79,9 +92,8 @@ class BudgetPlan(Config):
     """Seconds of work that a kill may cost: the state is saved this often (more seldom only where saving is slow)."""
 
     @model_validator(mode="after")
-    def _one_budget(self) -> Self:
-        if self.minutes is not None and self.steps is not None:
-            raise ValueError("minutes and steps exclude each other: give one of them")
+    def _check(self) -> Self:
+        _one_budget(self.minutes, self.steps)
         return self
 
 
@@ -89,9 +101,13 @@ class MachinePlan(Config):
     """How the arithmetic is done: chosen by timed steps on this machine, kept by a resumed run."""
 
     device: str = "cpu"
+    """cpu, cuda, cuda:1 or mps."""
     precision: Precision = "fp32"
+    """Of the network's arithmetic; weights, loss and updates are always float32."""
     layout: Layout = "contiguous"
+    """Order of a feature map's values in memory."""
     threads: int = Field(default=1, ge=1)
+    """Processors used."""
 
 
 class PredictPlan(Config):
@@ -104,8 +120,8 @@ class PredictPlan(Config):
 class Request(Config):
     """What the user asked for. A command that asks for the same goes on with the run; another is refused."""
 
-    minutes: float | None = None
-    steps: int | None = None
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
     seed: int = 0
     classes: tuple[str, ...] | None = None
     ignore: int | tuple[int, int, int] | None = None
@@ -116,6 +132,11 @@ class Request(Config):
     device: str = "auto"
     settings: dict[str, Any] = {}
     """Fields of the plan that were set by flag or file, by their dotted names."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _one_budget(self.minutes, self.steps)
+        return self
 
 
 class Plan(Config):
