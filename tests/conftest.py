@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from unetkit.core.settings import patient_threads
+
 # before torch is loaded: tests side by side, on machines with other work to do, must not spin for each other
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+patient_threads()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

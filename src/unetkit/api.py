@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unetkit.core.errors import DataError
-from unetkit.core.events import Event, drain
+from unetkit.core.device import find_device
+from unetkit.core.events import Event, Progress, drain
 from unetkit.core.interrupt import stop_on_signal
+from unetkit.core.machine import processor
 from unetkit.data.discover import discover
 from unetkit.data.doctor import Diagnosis, examine
 from unetkit.data.prepare import CaseReader
@@ -35,13 +37,25 @@ Listen = Callable[[Event], Any]
 PathLike = str | Path
 
 
-def check(data: PathLike, request: Request | None = None) -> Diagnosis:
+def check(data: PathLike, request: Request | None = None, *, listen: Listen | None = None) -> Diagnosis:
     """Examine a folder of images and masks (or a CSV). Nothing is changed.
 
     Raises DataError: no such folder, or no pairs of image and mask in it.
     """
     request = request or Request()
-    return examine(discover(Path(data)), names=request.classes, ignore=request.ignore, background=request.background)
+    tell = listen or notebook_listener()
+
+    def progress(done: int, total: int) -> None:
+        if tell is not None:
+            tell(Progress(task="check", done=done, fraction=done / total))
+
+    return examine(
+        discover(Path(data)),
+        names=request.classes,
+        ignore=request.ignore,
+        background=request.background,
+        progress=progress,
+    )
 
 
 def plan(
@@ -68,7 +82,7 @@ class Run:
 
     def model(self) -> Model:
         """The network with its best weights, the legend, and how images are prepared."""
-        return load_model(self.path)[0]
+        return self._loaded[0]
 
     def predict(self, image: np.ndarray, *, probabilities: bool = False, tta: bool | None = None) -> np.ndarray:
         """Predict one image in memory: (H, W), (H, W, C) or (C, H, W), in the units of the image files.
@@ -76,11 +90,22 @@ class Run:
         Returns the mask in the legend's own values, (H, W) or (3, H, W) for colours; or with `probabilities` float32
         (classes, H, W). For many images or files, `unetkit.predict` is quicker. Raises DataError: not such an image.
         """
-        model, plan = load_model(self.path)
-        predictor = Predictor(model.net, _options(plan, tta=tta))
+        model, plan = self._loaded
+        options = _options(plan, tta=tta)
+        if options.tta not in self._predictors:
+            self._predictors[options.tta] = Predictor(model.net, options)
+        predictor = self._predictors[options.tta]
         with CaseReader(np.asarray(image), model.prepare) as reader:
             result = predictor.array(reader.read(reader.whole), probabilities)
         return result if probabilities else model.legend.decode(result.astype(np.uint8))
+
+    @cached_property
+    def _loaded(self) -> tuple[Model, Plan]:
+        return load_model(self.path)
+
+    @cached_property
+    def _predictors(self) -> dict[bool, Predictor]:
+        return {}
 
 
 def train(
@@ -181,18 +206,12 @@ def _request(request: Request | None, minutes: float | None, steps: int | None) 
 
 
 def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:
-    return PredictOptions(tta=plan.predict.tta if tta is None else tta, memory=memory, device=device, precision="auto")
-
-
-__all__ = [
-    "DataError",
-    "Run",
-    "check",
-    "evaluate",
-    "open_run",
-    "plan",
-    "predict",
-    "report",
-    "train",
-    "training_events",
-]
+    # on the processor where it was chosen, precision is as it was trained; elsewhere a short trial chooses
+    known = plan.machine.device == find_device(device) and plan.machine.processor == processor()
+    return PredictOptions(
+        tta=plan.predict.tta if tta is None else tta,
+        memory=memory,
+        device=device,
+        precision=plan.machine.precision if known else "auto",
+        layout=plan.machine.layout if known else "auto",
+    )

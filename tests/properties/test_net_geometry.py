@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from unetkit.nets.build import UNet, build
 from unetkit.nets.geometry import activation_memory, flops, geometry, output_shape
 from unetkit.nets.ops import AVERAGE_POOL
-from unetkit.nets.program import program
 from unetkit.nets.spec import NetSpec
+from unetkit.nets.topology import program
 
 
 @st.composite

@@ -8,7 +8,7 @@ from unetkit.nets import NetSpec
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry, output_shape
 from unetkit.nets.presets import PRESETS, preset
-from unetkit.nets.program import program
+from unetkit.nets.topology import program
 
 
 def test_unet2015_is_the_papers() -> None:

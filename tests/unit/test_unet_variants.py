@@ -13,7 +13,7 @@ from unetkit.core.errors import SpecError
 from unetkit.nets import NetSpec, UNet, load_weights, save_weights
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry
-from unetkit.nets.program import program
+from unetkit.nets.topology import program
 
 ODD = {1: (37,), 2: (29, 18), 3: (9, 14, 11)}
 

@@ -91,7 +91,7 @@ def check(data: Data, /, *, masks: Annotated[Masks, Flat] = MASKS, json: Json = 
         from unetkit import api
         from unetkit.cli.findings import diagnosis_json, show_diagnosis
 
-        diagnosis = api.check(data, request)
+        diagnosis = api.check(data, request, listen=terminal)
     if json:
         _print_json(diagnosis_json(data, diagnosis))
     else:

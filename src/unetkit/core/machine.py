@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def cores() -> int:
     if len(quota) == 2 and quota[0].isdigit() and int(quota[1]) > 0:
         n = min(n, max(1, int(quota[0]) // int(quota[1])))
     return n
+
+
+def processor() -> str:
+    """The processor's name."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def free_memory() -> int:

@@ -6,10 +6,11 @@ import os
 
 
 def patient_threads() -> None:
-    """Let threads that wait for each other sleep rather than spin. Call it before torch is loaded; a user's own choice
-    of OMP_WAIT_POLICY stays.
+    """Let threads that wait for each other soon sleep rather than spin on. Call it before torch is loaded; a user's own
+    choice stays.
 
     On a machine that others use too, spinning threads hold the processor that the awaited thread needs: a training step
-    on two busy cores took several times as long (see benchmarks/README.md).
+    on two busy cores took several times as long. On a quiet machine it costs a few per cent (benchmarks/README.md).
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unetkit.core.files import read_json, write_json
-from unetkit.core.machine import cores
+from unetkit.core.machine import cores, processor
 
 NAME = "environment.json"
 
@@ -30,7 +30,7 @@ def record_command(run: Path) -> None:
     facts |= {
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cores": str(cores()),
     }
     write_json(run / NAME, {**known, **facts, "commands": commands})
@@ -54,13 +54,3 @@ def _known(run: Path) -> dict[str, Any]:
         return {}
     known: dict[str, Any] = read_json(path, "the record of the environment")
     return known
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux
-    return platform.processor() or platform.machine()

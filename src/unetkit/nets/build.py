@@ -12,8 +12,9 @@ from unetkit.core.rng import torch_generator
 from unetkit.nets.geometry import format_shape, geometry
 from unetkit.nets.ops import MAKERS, pad_end
 from unetkit.nets.presets import preset
-from unetkit.nets.program import INPUT, Program, program
+from unetkit.nets.program import INPUT, Program
 from unetkit.nets.spec import NetSpec
+from unetkit.nets.topology import program
 from unetkit.nets.weights import initialise
 
 AXES = "ZYX"

@@ -12,9 +12,10 @@ from functools import lru_cache
 from math import lcm, prod
 
 from unetkit.core.errors import SpecError
-from unetkit.nets.program import INPUT, Layer, Program, program
+from unetkit.nets.program import INPUT, Layer, Program
 from unetkit.nets.rules import NOT_LOCAL, RULES, SAVES, axis_sizes
 from unetkit.nets.spec import NetSpec
+from unetkit.nets.topology import program
 
 
 @dataclass(frozen=True)

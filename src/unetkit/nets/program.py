@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from unetkit.nets.spec import NetSpec
 
@@ -231,16 +230,6 @@ class Writer:
             )
         )
         return Value(name, channels)
-
-
-@lru_cache(maxsize=64)
-def program(spec: NetSpec) -> Program:
-    """The layers of a spec, in the order in which they run."""
-    from unetkit.nets.topology import TOPOLOGIES  # the parts are written with this file's Writer
-
-    writer = Writer(spec)
-    outputs = TOPOLOGIES[spec.topology](writer)
-    return Program(tuple(writer.layers), tuple(value.name for value in outputs))
 
 
 def without_batch_norm(whole: Program) -> tuple[Program, dict[str, str]]:

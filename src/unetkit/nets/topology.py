@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from unetkit.nets.blocks import BLOCKS
 from unetkit.nets.downs import DOWNS
 from unetkit.nets.heads import coarse_head, head, stem
-from unetkit.nets.program import Value, Writer
+from unetkit.nets.program import Program, Value, Writer
 from unetkit.nets.skips import SKIPS
+from unetkit.nets.spec import NetSpec
 from unetkit.nets.ups import UPS
 
 Topology = Callable[[Writer], tuple[Value, ...]]
@@ -51,3 +53,11 @@ def chain(w: Writer) -> tuple[Value, ...]:
 
 
 TOPOLOGIES: dict[str, Topology] = {"chain": chain}
+
+
+@lru_cache(maxsize=64)
+def program(spec: NetSpec) -> Program:
+    """The layers of a spec, in the order in which they run."""
+    writer = Writer(spec)
+    outputs = TOPOLOGIES[spec.topology](writer)
+    return Program(tuple(writer.layers), tuple(value.name for value in outputs))

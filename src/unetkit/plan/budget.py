@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from unetkit.core.errors import MachineError, nearest
+from unetkit.core.device import find_device
 from unetkit.core.events import Decided, Event
-from unetkit.core.machine import cores
+from unetkit.core.machine import cores, processor
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import UNet, build
 from unetkit.nets.spec import NetSpec
@@ -34,21 +34,6 @@ class Arithmetic:
     precision: Precision
     layout: Layout
     threads: int
-
-
-def find_device(wanted: str) -> str:
-    """'cpu', 'cuda' or 'mps': the best there is for 'auto', or what was asked for. Raises MachineError."""
-    there = ["cpu"]
-    if torch.cuda.is_available():
-        there.insert(0, "cuda")
-    if torch.backends.mps.is_available():
-        there.insert(0, "mps")
-    if wanted == "auto":
-        return there[0]
-    if wanted.split(":")[0] not in there:
-        hint = nearest(wanted, there)
-        raise MachineError(f"--device {wanted}: this machine has {', '.join(sorted(there))}{hint}")
-    return wanted
 
 
 def seconds_per_step(
@@ -146,6 +131,7 @@ def choose_arithmetic(
     yield Decided(what="machine.precision", value=chosen.precision, why=reasons["machine.precision"])
     yield Decided(what="machine.layout", value=chosen.layout, why=reasons["machine.layout"])
     plan = MachinePlan(device=device, precision=chosen.precision, layout=chosen.layout, threads=threads)
+    plan = plan.model_copy(update={"processor": processor()})
     return plan, reasons
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
+from unetkit.core.device import find_device
 from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
 from unetkit.core.machine import cores, format_duration, format_memory
@@ -20,13 +21,13 @@ from unetkit.nets.geometry import activation_memory, geometry
 from unetkit.nets.presets import preset
 from unetkit.plan import rules
 from unetkit.plan.budget import (
+    USEFUL_STEPS,
     Candidate,
     Capacity,
     arithmetic_of,
     candidate_for_steps,
     choose_arithmetic,
     choose_capacity,
-    find_device,
     seconds_per_step,
 )
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
@@ -47,6 +48,8 @@ from unetkit.plan.plan import (
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 # At least so far apart are validations: they should not take the time that training needs.
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
+# A patch is not halved below this side: there would be no context left.
+LEAST_PATCH = 64
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -111,7 +114,16 @@ def make_plan(
     else:
         finish = min(FINISH_SHARE * seconds, FINISH_MOST)
         left = seconds - finish - (time.perf_counter() - began)
-        capacity = choose_capacity(candidates, plan.sampling.patch, arithmetic_of(machine), seconds=max(left, 1.0))
+        arithmetic, left = arithmetic_of(machine), max(left, 1.0)
+        capacity = choose_capacity(candidates, plan.sampling.patch, arithmetic, seconds=left)
+        if free and capacity.steps < USEFUL_STEPS and "sampling.patch" not in settings:
+            # even the smallest network is too slow: a quarter of the pixels in a step
+            smaller = tuple(n // 2 for n in plan.sampling.patch)
+            fits = all(n % d == 0 for n, d in zip(smaller, geometry(plan.net).divisor, strict=True))
+            if min(smaller) >= LEAST_PATCH and fits:
+                plan = plan.model_copy(update={"sampling": plan.sampling.model_copy(update={"patch": smaller})})
+                capacity = choose_capacity(candidates[:1], smaller, arithmetic, seconds=left)
+                why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
     if free:
         plan = plan.model_copy(
             update={

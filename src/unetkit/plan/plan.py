@@ -108,6 +108,8 @@ class MachinePlan(Config):
     """Order of a feature map's values in memory."""
     threads: int = Field(default=1, ge=1)
     """Processors used."""
+    processor: str = ""
+    """The processor on which precision and layout were chosen; elsewhere prediction chooses anew."""
 
 
 class PredictPlan(Config):
@@ -193,7 +195,7 @@ class Plan(Config):
 
     def digest(self) -> str:
         """Changes when any decision changes (reasons and the place of the data left out)."""
-        values = self.model_dump(mode="json", exclude={"reasons": True, "data": {"path"}})
+        values = self.model_dump(mode="json", exclude={"reasons": True, "data": {"path"}, "machine": {"processor"}})
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

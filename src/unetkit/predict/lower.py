@@ -13,7 +13,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from unetkit.core.errors import MachineError
 from unetkit.nets.build import UNet
 from unetkit.nets.geometry import shapes
 from unetkit.nets.weights import fold_batch_norm
@@ -50,19 +49,6 @@ def lower(net: UNet, precision: Precision, layout: str, device: torch.device) ->
     """The network ready to run; the one that is given stays as it is. `layout` "auto" is channels_last for images (in
     eager mode about twice as fast on a CPU, and what tensor cores take); signals and volumes are always contiguous."""
     return Lowered(net, precision, layout != "contiguous" and net.spec.ndim == 2, device)
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one. Raises MachineError: no such device on this machine."""
-    here = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
-    if torch.backends.mps.is_available():
-        here.append("mps")
-    if name == "auto":
-        return torch.device(here[1] if len(here) > 1 else "cpu")
-    full = "cuda:0" if name == "cuda" else name
-    if full not in here:
-        raise MachineError(f"--device {name}: this machine has {', '.join(here)}; choose one of them, or auto")
-    return torch.device(full)
 
 
 def ready(net: UNet, options: PredictOptions, device: torch.device) -> tuple[Lowered, Precision, str]:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unetkit.core.device import find_device
 from unetkit.core.errors import MachineError, SpecError
 from unetkit.core.events import Decided, Event, Warned
 from unetkit.core.machine import format_memory, resident_memory
@@ -24,7 +25,7 @@ from unetkit.nets.build import UNet
 from unetkit.nets.geometry import format_shape, geometry
 from unetkit.nets.ops import pad_end
 from unetkit.predict.blend import blend
-from unetkit.predict.lower import choose_device, ready
+from unetkit.predict.lower import ready
 from unetkit.predict.memory import allowed_memory, tile_pixels
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.tiles import TileGrid, fit_tile, plan_tiles
@@ -79,7 +80,7 @@ class Predictor:
         self.options = options or PredictOptions()
         self.spec = net.spec
         self.geometry = geometry(net.spec)
-        self.device = choose_device(self.options.device)
+        self.device = torch.device(find_device(self.options.device))
         self._net, self.precision, why = ready(net, self.options, self.device)
         self._memory = allowed_memory(self.options.memory, self.device)
         self.decisions = (Decided(what="precision", value=self.precision, why=why), *self._doubts())
