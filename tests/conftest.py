@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from unetkit.core.settings import patient_threads
+from unetkit.metrics.scores import METRICS, CaseScores, Scores
 
 # before torch is loaded: tests side by side, on machines with other work to do, must not spin for each other
 patient_threads()
@@ -87,19 +88,14 @@ def write_run(run: Path, classes: tuple[str, ...] = ("background", "cell", "debr
             validated |= {"lr": 0.001 * (1 + math.cos(math.pi * step / 400)), "per_class": per_class, "best": True}
             events.append({"kind": "validated", **validated, "time": step * 0.9})
     events.append({"kind": "warned", "message": "one image is very small", "time": 361.0})
-    summary = {"mean": 0.8, "low": 0.75, "high": 0.85, "n": cases, "missing": 0}
-    measures = dict.fromkeys(("dice", "iou", "precision", "recall", "boundary_f1"), summary)
     scored = []
     for case in ids:
         values = np.clip(0.75 + 0.05 * np.arange(len(classes)) + 0.06 * rng.standard_normal(len(classes)), 0, 1)
-        per_class = {name: {m: float(v) for m in measures} for name, v in zip(classes, values, strict=True)}
-        mean = {m: float(values[1:].mean()) for m in measures}
-        scored.append({"case": case, "group": "rat9", "mean": mean, "image": {}, "classes": per_class})
-    scores = {
-        "classes": list(classes), "foreground": list(classes[1:]), "notes": [], "cases": scored,
-        "interval": "95 % percentile bootstrap over images",
-        "summary": {"mean": measures, "classes": dict.fromkeys(classes, measures)},
-    }  # fmt: skip
+        columns = {metric: tuple(float(v) for v in values) for metric in METRICS}
+        scored.append(CaseScores(case, columns, (100,) * len(classes), group="rat9"))
+    scores = Scores(classes, tuple(range(1, len(classes))), tuple(scored)).as_json()
+    for row in scores["summary"]:  # plain numbers that tests can look for
+        row.update(mean=0.8, low=0.75, high=0.85, n=cases)
     environment = {
         "unetkit": "0.1.0", "torch": "2.13.0+cpu", "python": "3.11.9", "platform": "Linux", "cpu": "a processor",
         "cores": 2, "commands": ["unetkit train data/made-up -o runs/made-up --minutes 6"],

@@ -107,7 +107,7 @@ def test_what_cannot_be_planned_is_one_message(
 
 def test_minutes_and_steps_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="minutes and steps exclude each other: give one of them"):
-        uk.plan(write_set(tmp_path / "data"), request(minutes=1.0))
+        uk.plan(write_set(tmp_path / "data"), request(), minutes=1.0)
 
 
 def test_a_run_leaves_everything_that_users_look_for(tmp_path: Path) -> None:

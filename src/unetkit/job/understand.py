@@ -87,6 +87,8 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
         legend=diagnosis.legend,
         cases=len(discovery.cases),
         digest=contents,
+        layout=discovery.layout,
+        split=f"{value}: {split.reason}" if split.reason else value,
         synthetic=discovery.synthetic,
     )
     return Understood(discovery, diagnosis, split, plan)

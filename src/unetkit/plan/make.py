@@ -131,7 +131,7 @@ def make_plan(
                 "sampling": plan.sampling.model_copy(update={"batch": capacity.candidate.batch}),
             }
         )
-        why["net.channels"] = capacity.why
+        why["net.channels"] = f"{why['net.channels']}; {capacity.why}"
         why["sampling.batch"] = "chosen with the width, see net.channels"
     elif request.model is not None:
         why["net.channels"] = f"as asked: --model {request.model}"
@@ -187,6 +187,7 @@ def _draft(
     stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
     side, why["sampling.patch"] = rules.patch(facts, stem)
     depth, why_depth = rules.levels(side, stem)
+    why["net.channels"] = why_depth
     classes = len(legend.classes)
     specs = [(batch, rules.network(classes, prepare.channels, width, depth, stem)) for width, batch in rules.CAPACITIES]
     candidates = [Candidate(spec, batch) for batch, spec in specs]
@@ -194,8 +195,6 @@ def _draft(
     if request.model is not None:
         net = preset(request.model).spec.replace({"classes": classes, "in_channels": prepare.channels})
         why.pop("net.stem_stride")
-    else:
-        why["net.levels"] = why_depth
     sampling, why_sampling = rules.sampling(facts, side, rules.CAPACITIES[1][1])
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, side)
@@ -273,8 +272,6 @@ def training_memory(plan: Plan, facts: Fingerprint) -> int:
 
 def show(plan: Plan, dotted: str) -> str:
     """The value of a field as a user reads it."""
-    if dotted == "net.levels":
-        return str(plan.net.levels)
     value: object = plan
     for part in dotted.split("."):
         value = getattr(value, part)

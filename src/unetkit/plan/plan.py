@@ -32,6 +32,10 @@ class DataPlan(Config):
     cases: int = Field(ge=1)
     digest: str
     """A digest of the names and contents of all images and masks: a resumed run refuses data that changed."""
+    layout: str = ""
+    """How images and masks were paired."""
+    split: str = ""
+    """Who trains and who validates, and why."""
     synthetic: bool = False
 
 
@@ -195,7 +199,9 @@ class Plan(Config):
 
     def digest(self) -> str:
         """Changes when any decision changes (reasons and the place of the data left out)."""
-        values = self.model_dump(mode="json", exclude={"reasons": True, "data": {"path"}, "machine": {"processor"}})
+        values = self.model_dump(
+            mode="json", exclude={"reasons": True, "data": {"path", "layout", "split"}, "machine": {"processor"}}
+        )
         return hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 

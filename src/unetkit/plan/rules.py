@@ -101,7 +101,7 @@ def levels(patch_side: int, stem: int) -> tuple[int, str]:
     """Number of resolution levels: the coarsest keeps at least 8 pixels of the patch."""
     n = max(2, min(5, int(math.log2(max(patch_side // stem, 8) / 8)) + 1))
     coarse = patch_side // (stem * 2 ** (n - 1))
-    return n, f"down to {coarse} × {coarse} pixels of a {patch_side}-pixel patch"
+    return n, f"{n} levels, down to {coarse} × {coarse} pixels of a {patch_side}-pixel patch"
 
 
 def sampling(facts: Fingerprint, side: int, batch: int) -> tuple[SamplingPlan, dict[str, str]]:

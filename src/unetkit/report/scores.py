@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,37 +66,54 @@ def read_scores(facts: Facts) -> ScoreView:
     if not records:
         return _from_metrics(facts)
     groups = {row["case"]: row.get("group", "") for row in facts.split}
+    rows = list_of_mappings(scores.get("rows"))
+    dice = {(text(row.get("case"), "?"), text(row.get("class"), "?")): number(row.get("dice")) for row in rows}
     cases = tuple(
         CaseScore(
             case=(case := text(record.get("case"), "?")),
             group=text(record.get("group"), groups.get(case, "")),
-            metrics={m: number(get(record, f"mean.{m}")) for m in METRICS},
-            per_class={c.name: _value(record, c.name, "dice") for c in facts.foreground},
+            metrics={m: number(record.get(m)) for m in METRICS},
+            per_class={c.name: dice.get((case, c.name)) for c in facts.foreground},
         )
         for record in records
     )
     metrics = tuple(m for m in METRICS if any(case.metrics[m] is not None for case in cases))
+    means, by_class = _summaries(list_of_mappings(scores.get("summary")))
     classes = tuple(
         ClassScore(
             name=c.name,
             colour=c.colour,
-            measures={m: _measure(_child(get(scores, "summary.classes"), c.name), m) for m in METRICS},
+            measures={m: by_class.get((c.name, m), Measure()) for m in METRICS},
             dices=tuple(d for case in cases if (d := case.per_class[c.name]) is not None),
         )
         for c in facts.foreground
     )
-    means = get(scores, "summary.mean")
-    whole = {name: _measure(means, name) for name in means if name not in METRICS} if isinstance(means, Mapping) else {}
     notes = scores.get("notes")
     return ScoreView(
-        mean=_measure(means, "dice"),
+        mean=means.get("dice", Measure()),
         classes=classes,
         cases=cases,
         metrics=metrics or ("dice",),
-        whole=whole,
+        whole={name: measure for name, measure in means.items() if name not in METRICS},
         interval=text(scores.get("interval"), ""),
         notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
     )
+
+
+def _summaries(
+    rows: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, Measure], dict[tuple[str, str], Measure]]:
+    """Means by metric, and by class and metric. The means come first, under the class "mean" (which may be the name of
+    a class too: its rows follow)."""
+    means: dict[str, Measure] = {}
+    by_class: dict[tuple[str, str], Measure] = {}
+    for row in rows:
+        name, metric, measure = text(row.get("class"), "?"), text(row.get("metric"), "?"), _measure(row)
+        if name == "mean" and metric not in means and not by_class:
+            means[metric] = measure
+        else:
+            by_class[name, metric] = measure
+    return means, by_class
 
 
 def _from_metrics(facts: Facts) -> ScoreView:
@@ -110,17 +127,11 @@ def _from_metrics(facts: Facts) -> ScoreView:
     return ScoreView(Measure(number(get(facts.metrics, "best.dice"))), classes)
 
 
-def _value(record: Mapping[str, Any], name: str, metric: str) -> float | None:
-    return number(get(_child(record.get("classes"), name), metric))
-
-
 def _child(values: Any, name: str) -> Any:
     """A member by its exact name: names of the user's may hold dots."""
     return values.get(name) if isinstance(values, Mapping) else None
 
 
-def _measure(values: Any, metric: str) -> Measure:
-    entry = _child(values, metric)
-    count = number(_child(entry, "n"))
-    mean, low, high = (number(_child(entry, key)) for key in ("mean", "low", "high"))
+def _measure(row: Mapping[str, Any]) -> Measure:
+    mean, low, high, count = (number(row.get(key)) for key in ("mean", "low", "high", "n"))
     return Measure(mean, low, high, int(count or 0))

@@ -183,8 +183,9 @@ def _splits(facts: Facts) -> tuple[tuple[str, int, int], ...]:
 def _leak(facts: Facts, groups: set[str]) -> str:
     if not facts.split:
         return ""
+    decided = text(get(facts.plan, "data.split"), "")
     if not groups:
-        return (
+        return (f"{decided}. " if decided else "") + (
             "Groups (patients, animals, slides) are not known for these images. If several images show the same one, "
             "training and validation share it, and scores are too high; a CSV that names the groups keeps them apart."
         )
