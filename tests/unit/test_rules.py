@@ -85,5 +85,8 @@ def test_a_class_that_never_occurs_weighs_nothing() -> None:
 
 
 def test_candidates_rise_in_cost() -> None:
-    costs = [width * width * batch for width, batch in rules.CAPACITIES]
+    costs = [width * width * batch for width, batch, _ in rules.CAPACITIES]
     assert costs == sorted(costs)
+    least = [steps for _, _, steps in rules.CAPACITIES]
+    assert least == sorted(least)
+    assert least[0] == 0, "the smallest is always in"

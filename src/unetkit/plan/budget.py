@@ -17,11 +17,6 @@ from unetkit.nets.build import UNet, build
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.plan import Layout, MachinePlan, Precision
 
-# A schedule of fewer steps than this is not completed usefully: the network would be narrowed instead.
-# Measured on membranes in electron microscopy, see benchmarks/results.
-USEFUL_STEPS = 1500
-# A budget in steps takes the n-th candidate from this many steps on.
-STEPS_FOR_RANK = (100, 400, 1500, 6000, 20_000, 60_000)
 # Share of the budget that timing may take.
 TIMING_SHARE = 0.04
 
@@ -145,10 +140,14 @@ def _layout(text: str) -> Layout:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network and a batch that a budget may afford."""
+    """A network and a batch, and the fewest steps with which they are worth their cost."""
 
     spec: NetSpec
     batch: int
+    least: int = 0
+
+    def __str__(self) -> str:
+        return f"width {self.spec.channels[0]} batch {self.batch}"
 
 
 @dataclass(frozen=True)
@@ -164,33 +163,27 @@ class Capacity:
 def choose_capacity(
     candidates: Sequence[Candidate], patch: Sequence[int], arithmetic: Arithmetic, *, seconds: float
 ) -> Capacity:
-    """The largest candidate (costs rise) that completes `USEFUL_STEPS` in `seconds`, else the smallest."""
-    chosen: tuple[Candidate, float] | None = None
-    tried: list[str] = []
+    """The last candidate (costs rise) that completes its least number of steps in `seconds`; the first is always in."""
+    chosen, step = candidates[0], seconds_per_step(candidates[0].spec, patch, candidates[0].batch, arithmetic)
+    tried = [f"{chosen} {step * 1000:.0f} ms"]
     began = time.perf_counter()
-    for candidate in candidates:
-        if chosen is not None and time.perf_counter() - began > TIMING_SHARE * seconds:
+    for candidate in candidates[1:]:
+        if time.perf_counter() - began > TIMING_SHARE * seconds:
             break
-        step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic)
-        width = candidate.spec.channels[0]
-        tried.append(f"width {width} batch {candidate.batch} {step * 1000:.0f} ms")
-        if chosen is not None and seconds / step < USEFUL_STEPS:
+        needed = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic)
+        tried.append(f"{candidate} {needed * 1000:.0f} ms")
+        if seconds / needed < candidate.least:
+            tried[-1] += f" (too few of the {candidate.least} steps it needs)"
             break
-        chosen = (candidate, step)
-    if chosen is None:
-        raise ValueError("no candidates")
-    candidate, step = chosen
+        chosen, step = candidate, needed
     steps = max(1, int(seconds / step))
-    enough = steps >= USEFUL_STEPS
-    why = "the largest that" if enough and len(candidates) > 1 else "it" if enough else "more minutes would help: it"
-    return Capacity(candidate, step, steps, f"{why} completes {steps} steps in time; timed here: {', '.join(tried)}")
+    return Capacity(chosen, step, steps, f"{chosen} completes {steps} steps in time; timed here: {', '.join(tried)}")
 
 
 def candidate_for_steps(candidates: Sequence[Candidate], steps: int) -> Capacity:
     """The candidate for a budget in steps: by their number alone, so that the same command decides alike everywhere."""
-    rank = sum(steps >= least for least in STEPS_FOR_RANK)
-    candidate = candidates[min(rank, len(candidates) - 1)]
-    return Capacity(candidate, None, steps, f"for {steps} steps; not timed, so that the run can be repeated")
+    candidate = [c for c in candidates if c.least <= steps][-1]
+    return Capacity(candidate, None, steps, f"{candidate} suits {steps} steps; not timed, so that runs can be repeated")
 
 
 def arithmetic_of(machine: MachinePlan) -> Arithmetic:

@@ -21,7 +21,6 @@ from unetkit.nets.geometry import activation_memory, geometry
 from unetkit.nets.presets import preset
 from unetkit.plan import rules
 from unetkit.plan.budget import (
-    USEFUL_STEPS,
     Candidate,
     Capacity,
     arithmetic_of,
@@ -48,8 +47,8 @@ from unetkit.plan.plan import (
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 # At least so far apart are validations: they should not take the time that training needs.
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
-# A patch is not halved below this side: there would be no context left.
-LEAST_PATCH = 64
+# Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
+LEAST_STEPS, LEAST_PATCH = 300, 64
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -116,7 +115,7 @@ def make_plan(
         left = seconds - finish - (time.perf_counter() - began)
         arithmetic, left = arithmetic_of(machine), max(left, 1.0)
         capacity = choose_capacity(candidates, plan.sampling.patch, arithmetic, seconds=left)
-        if free and capacity.steps < USEFUL_STEPS and "sampling.patch" not in settings:
+        if free and capacity.steps < LEAST_STEPS and "sampling.patch" not in settings:
             # even the smallest network is too slow: a quarter of the pixels in a step
             smaller = tuple(n // 2 for n in plan.sampling.patch)
             fits = all(n % d == 0 for n, d in zip(smaller, geometry(plan.net).divisor, strict=True))
@@ -189,13 +188,15 @@ def _draft(
     depth, why_depth = rules.levels(side, stem)
     why["net.channels"] = why_depth
     classes = len(legend.classes)
-    specs = [(batch, rules.network(classes, prepare.channels, width, depth, stem)) for width, batch in rules.CAPACITIES]
-    candidates = [Candidate(spec, batch) for batch, spec in specs]
-    net = specs[1][1]
+    candidates = [
+        Candidate(rules.network(classes, prepare.channels, width, depth, stem), batch, least)
+        for width, batch, least in rules.CAPACITIES
+    ]
+    net = candidates[1].spec
     if request.model is not None:
         net = preset(request.model).spec.replace({"classes": classes, "in_channels": prepare.channels})
         why.pop("net.stem_stride")
-    sampling, why_sampling = rules.sampling(facts, side, rules.CAPACITIES[1][1])
+    sampling, why_sampling = rules.sampling(facts, side, candidates[1].batch)
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, side)
     predict, why["predict.tta"] = _predict(facts)

@@ -22,8 +22,10 @@ PATCH = 256
 RARE = 0.05
 
 
-# Width of the finest level and batch, in rising cost: what a budget may afford.
-CAPACITIES = ((8, 2), (16, 2), (16, 4), (24, 4), (32, 4), (48, 4), (64, 4))
+# Width of the finest level, batch, and the fewest steps with which they are worth their cost, in rising cost. With
+# fewer, the narrower network reaches more: on membranes in six minutes width 16 (4138 steps) beat width 32 (1835
+# steps), see benchmarks/README.md.
+CAPACITIES = ((8, 2, 0), (16, 2, 400), (16, 4, 1000), (24, 4, 3500), (32, 4, 5000), (48, 4, 10_000), (64, 4, 20_000))
 
 
 def prepare(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
