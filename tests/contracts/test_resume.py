@@ -114,6 +114,7 @@ def test_a_finished_run_is_left_as_it_is(data: Path, uninterrupted: Path) -> Non
     before = (uninterrupted / "last.safetensors").stat().st_mtime_ns
     done = finish(command(data, uninterrupted))
     assert done.returncode == 0, done.stderr
+    assert "this run is finished" in done.stdout
     assert (uninterrupted / "last.safetensors").stat().st_mtime_ns == before
 
 

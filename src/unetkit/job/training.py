@@ -20,8 +20,9 @@ from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
 from unetkit.train.log import EventLog
 from unetkit.train.loop import Outcome, fit
+from unetkit.train.state import read_position
 
-FINDINGS, SPLIT, FINGERPRINT = "findings.json", "split.csv", "fingerprint.json"
+FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprint.json", "report.html"
 
 
 def planning(data: Path, request: Request) -> Generator[Event, None, Planned]:
@@ -56,6 +57,10 @@ def _training(
 ) -> Generator[Event, None, bool]:
     if (run / PLAN).exists():
         plan = _resume(run, request)
+        position = read_position(run)
+        if position is not None and position.finished and (run / REPORT).exists():
+            yield Done(task="train", message=f"this run is finished; see {run / REPORT}, or name a new folder with -o")
+            return True
         understood = yield from understand(data, request, Earlier(plan.data, run / SPLIT))
         reserve = 0.0  # the saved state knows it
     else:
