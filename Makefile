@@ -33,11 +33,11 @@ demo: $(VENV)/.installed
 	@echo
 	@echo "Done. The scores above are of images that training never saw (synthetic micrographs, made by unetkit)."
 	@echo "Look at   $(DEMO)/run/report.html          the report: data, plan and its reasons, curves, scores, overlays"
-	@echo "          $(DEMO)/predictions/             a mask for each held-out image, and overlay/ beside them"
+	@echo "          $(DEMO)/predictions/             a mask for each held-out image, and overlays/ among them"
 	@echo "Yours:    $(UNETKIT) train YOUR_FOLDER -o runs/mine --minutes 10"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff format --check src tests benchmarks docs

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-STEPS = 24
+STEPS = 60
 
 
 def write_set(folder: Path, count: int = 6, size: int = 48) -> Path:
@@ -78,7 +78,7 @@ def test_killed_again_and_again_the_weights_are_those_of_an_uninterrupted_run(
     data: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    for step in (3, 11, 19):
+    for step in (5, 25, 45):
         process = subprocess.Popen(command(data, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_step(run, step, process)
         process.kill()
@@ -98,7 +98,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_the_same_command_does(
 ) -> None:
     run = tmp_path / "run"
     process = subprocess.Popen(command(data, run), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for_step(run, 6, process)
+    wait_for_step(run, 3, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 130
@@ -120,9 +120,9 @@ def test_a_finished_run_is_left_as_it_is(data: Path, uninterrupted: Path) -> Non
 
 def test_another_request_for_the_same_folder_is_refused(data: Path, uninterrupted: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in uninterrupted.iterdir() if p.name != ".lock"}
-    done = finish(command(data, uninterrupted, steps=30))
+    done = finish(command(data, uninterrupted, steps=STEPS + 6))
     assert done.returncode == 2
-    assert f"started with other settings (steps was {STEPS}, now 30); nothing was overwritten" in " ".join(
+    assert f"started with other settings (steps was {STEPS}, now {STEPS + 6}); nothing was overwritten" in " ".join(
         done.stderr.split()
     )
     assert {p: p.stat().st_mtime_ns for p in before} == before
