@@ -26,7 +26,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed
 	$(UNETKIT) sample $(DEMO)/data
 	$(UNETKIT) check $(DEMO)/data --classes $(CLASSES)
-	$(UNETKIT) plan $(DEMO)/data --minutes 2 --classes $(CLASSES)
+	$(UNETKIT) plan $(DEMO)/data --minutes 2 --classes $(CLASSES) -o $(DEMO)/plan.yaml
 	$(UNETKIT) train $(DEMO)/data -o $(DEMO)/run --minutes 2 --classes $(CLASSES)
 	$(UNETKIT) predict $(DEMO)/run $(DEMO)/data/test/images -o $(DEMO)/predictions --overlay
 	$(UNETKIT) evaluate $(DEMO)/predictions $(DEMO)/data/test --classes $(CLASSES) -o $(DEMO)/scores

@@ -259,20 +259,21 @@ def test_every_settable_field_is_listed_and_most_are_explained(capsys: pytest.Ca
     assert all(name in out for name in fields)
 
 
-def test_plan_is_written_where_asked_and_nowhere_else(
+def test_plan_is_written_and_never_over_one_that_may_have_been_edited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import unetkit.api
 
     monkeypatch.setattr(unetkit.api, "plan", lambda data, request, listen: Planned(Values()))
     monkeypatch.chdir(tmp_path)
-    assert main(["plan", "d"]) == 0
-    assert capsys.readouterr().out == "no file was written; -o plan.yaml writes the plan\n"
-    assert list(tmp_path.iterdir()) == []
-    for name, read in (("p.yaml", yaml.safe_load), ("p.json", json.loads)):
-        assert main(["plan", "d", "-o", name]) == 0
+    for name, read in (("plan.yaml", yaml.safe_load), ("p.yaml", yaml.safe_load), ("p.json", json.loads)):
+        assert main(["plan", "d", *([] if name == "plan.yaml" else ["-o", name])]) == 0
         assert read((tmp_path / name).read_text()) == {"version": 1, "optim": {"lr": 0.002}}
         assert f"`unetkit train d -o run --settings {name}`" in capsys.readouterr().out
+    (tmp_path / "plan.yaml").write_text("edited")
+    assert main(["plan", "d"]) == 0
+    assert capsys.readouterr().out == "plan.yaml exists and is kept as it is; -o FILE writes this plan\n"
+    assert (tmp_path / "plan.yaml").read_text() == "edited"
 
 
 def training(monkeypatch: pytest.MonkeyPatch, events: list[Event], finished: bool) -> None:

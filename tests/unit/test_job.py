@@ -194,3 +194,22 @@ def test_a_plan_of_another_version_is_named(tmp_path: Path) -> None:
         PlanError, match="version 9 of the plan was written by another unetkit; this one reads version 1"
     ):
         uk.open_run(tmp_path)
+
+
+def test_a_plan_file_is_the_run_and_flags_win_over_it(tmp_path: Path) -> None:
+    from unetkit.plan.plan import read_settings
+
+    data = write_set(tmp_path / "data")
+    first = uk.plan(data, request(steps=None, minutes=0.5, settings={**SMALL, "optim.lr": "0.003"})).plan
+    first.save(tmp_path / "plan.json")
+    settings = read_settings(tmp_path / "plan.json")
+    again = uk.plan(data, uk.Request(settings=settings)).plan
+    same = ("prepare", "net", "augment", "loss", "sampling", "optim", "budget", "predict")
+    assert all(getattr(again, part) == getattr(first, part) for part in same)
+    assert again.request.minutes == 0.5
+    assert uk.plan(data, uk.Request(steps=7, settings=settings)).plan.budget.steps == 7
+
+
+def test_a_budget_among_the_settings_is_the_budget(tmp_path: Path) -> None:
+    plan = uk.plan(write_set(tmp_path / "data"), request(steps=None, settings={**SMALL, "budget.steps": "9"})).plan
+    assert (plan.budget.steps, plan.request.steps) == (9, 9)

@@ -39,6 +39,9 @@ app = App(
     default_parameter=Parameter(negative="", show_default=False),
 )
 
+# Where `plan` writes unless told otherwise; a file that is there may have been edited, and is kept.
+PLAN_FILE = Path("plan.yaml")
+
 Data = Annotated[Path, Parameter(help="a folder of images and masks, or a CSV; most layouts are understood")]
 RunFolder = Annotated[Path, Parameter(name="RUN", help="a folder that `unetkit train` wrote")]
 Flat = Parameter(name="*")
@@ -118,7 +121,7 @@ def plan(
         Parameter(
             name=["--out", "-o"],
             metavar="FILE",
-            help="File for the plan, .yaml or .json; without it nothing is written.",
+            help="File for the plan, .yaml or .json; plan.yaml unless that exists.",
         ),
     ] = None,
     list_fields: Annotated[
@@ -146,11 +149,14 @@ def plan(
         from unetkit import api
 
         planned = api.plan(data, request, listen=terminal)
-    if out is None:
-        terminal.hint("no file was written; -o plan.yaml writes the plan")
-    else:
-        _write_plan(out, planned.plan.model_dump(mode="json"))
-        terminal.result(f"{out}: the plan; `unetkit train {data} -o run --settings {out}` takes its settings")
+    target = PLAN_FILE if out is None else out
+    if out is None and target.exists():
+        terminal.hint(f"{target} exists and is kept as it is; -o FILE writes this plan")
+        return 0
+    _write_plan(target, planned.plan.model_dump(mode="json"))
+    terminal.result(
+        f"{target}: the plan; `unetkit train {data} -o run --settings {target}` takes it as it stands there"
+    )
     return 0
 
 

@@ -90,7 +90,8 @@ def make_plan(
     if "prepare.mean" not in settings:
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
     pinned = {"device": "machine.device", "precision": "machine.precision", "layout": "machine.layout"}
-    wanted = {flag: str(settings.get(field, getattr(request, flag))) for flag, field in pinned.items()}
+    asked = {flag: getattr(request, flag) for flag in pinned}
+    wanted = {f: str(v if v != "auto" else settings.get(pinned[f], "auto")) for f, v in asked.items()}
     machine, why_machine = yield from choose_arithmetic(
         plan.net,
         plan.sampling.patch,

@@ -139,6 +139,18 @@ class Request(Config):
     settings: dict[str, Any] = {}
     """Fields of the plan that were set by flag or file, by their dotted names."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _budget_of_settings(cls, values: Any) -> Any:
+        """`budget.minutes` and `budget.steps` among the settings are the budget, unless one is given beside them."""
+        if not isinstance(values, dict):
+            return values
+        settings = dict(values.get("settings") or {})
+        named = {name: settings.pop(f"budget.{name}", None) for name in ("minutes", "steps")}
+        if all(values.get(name) is None for name in named):
+            values = values | {name: value for name, value in named.items() if value is not None}
+        return values | {"settings": settings}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         _one_budget(self.minutes, self.steps)
@@ -221,13 +233,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise PlanError(f"{path}: must hold settings such as 'optim: {{lr: 0.001}}', not {type(values).__name__}")
     if "version" in values and "request" in values:
-        # a whole plan.json: its settings are taken, what it recorded of its own data is not
-        values = {name: values[name] for name in SETTABLE if name in values and name not in ("machine",)}
-        values.get("net", {}).pop("classes", None)
-        values.get("net", {}).pop("in_channels", None)
-        values.pop("prepare", None)
-        values.get("budget", {}).pop("minutes", None)
-        values.get("budget", {}).pop("steps", None)
+        # a whole plan: everything that can be set is taken as it stands there
+        values = {name: values[name] for name in SETTABLE if name in values}
     return flatten(values)
 
 

@@ -54,7 +54,11 @@ def lower(net: UNet, precision: Precision, layout: str, device: torch.device) ->
 def ready(net: UNet, options: PredictOptions, device: torch.device) -> tuple[Lowered, Precision, str]:
     """The network ready to run, its precision, and why: as asked, or the faster in a trial on this machine."""
     if options.precision != "auto":
-        return lower(net, options.precision, options.layout, device), options.precision, "as asked, or as the run was trained"
+        return (
+            lower(net, options.precision, options.layout, device),
+            options.precision,
+            "as asked, or as the run was trained",
+        )
     if device.type == "mps":
         return lower(net, "fp32", options.layout, device), "fp32", "bf16 is not tried on this device"
     both: dict[Precision, Lowered] = {p: lower(net, p, options.layout, device) for p in ("fp32", "bf16")}
