@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unetkit.core.files import write_text
 from unetkit.report import views
-from unetkit.report.facts import Facts, get, number, read_facts, text
+from unetkit.report.facts import Facts, get, read_facts, text
 from unetkit.report.scores import Measure, ScoreView, read_scores
 
 
@@ -114,9 +114,9 @@ def _limits(facts: Facts, scores: ScoreView) -> list[str]:
     lines = []
     if facts.synthetic:
         lines.append("**Synthetic data**: a program made the images; the scores say nothing about real ones.")
-    cases = number(get(facts.plan, "data.cases"))
-    if cases is not None and cases < 50:
-        lines.append(f"It learnt from {cases:.0f} images; what did not occur in them it does not know.")
+    learnt = sum(row["split"] == "train" for row in facts.split)
+    if 0 < learnt < 50:
+        lines.append(f"It learnt from {learnt} image{'s' * (learnt != 1)}; what they do not show it does not know.")
     if scores.mean.cases and scores.mean.cases < 10:
         lines.append(f"The scores rest on {scores.mean.cases} images: take the interval seriously.")
     weak = [c.name for c in scores.classes if (d := c.measures["dice"].value) is not None and d < 0.5]
