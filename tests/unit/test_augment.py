@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from unetkit.augment.apply import augment, reach
+from unetkit.augment.apply import augment
 from unetkit.augment.draw import Draws, draw
 from unetkit.augment.intensity import change_intensity
 from unetkit.augment.plan import AugmentPlan
-from unetkit.augment.warp import sampling_grid, warp
+from unetkit.augment.warp import mirrored, warp
 from unetkit.core.rng import numpy_generator
 
 OFF = AugmentPlan(
@@ -26,19 +29,20 @@ def draws_for(matrix: np.ndarray, **changes: np.ndarray) -> Draws:
 
 
 def scene(ndim: int, n: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """One image (1, *space) and its label (*space)."""
     g = np.random.default_rng(seed)
     image = ndimage.gaussian_filter(g.normal(size=(n,) * ndim), 1.0).astype(np.float32)
-    return torch.from_numpy(image)[None, None], torch.from_numpy((image > 0).astype(np.uint8))[None]
+    return torch.from_numpy(image)[None], torch.from_numpy((image > 0).astype(np.uint8))
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_nothing_drawn_is_a_plain_crop(ndim: int) -> None:
     image, label = scene(ndim)
     patch = (16,) * ndim
-    out, mask = augment(image, label, patch, OFF, [np.random.default_rng(0)])
-    inner = (..., *[slice(4, 20)] * ndim)
-    assert torch.allclose(out, image[inner], atol=1e-5)
-    assert torch.equal(mask, label[inner])
+    out, mask = augment([image], [label], [(12,) * ndim], patch, OFF, [np.random.default_rng(0)])
+    inner = [slice(4, 20)] * ndim
+    assert torch.allclose(out[0], image[(slice(None), *inner)], atol=1e-5)
+    assert torch.equal(mask[0], label[tuple(inner)])
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
@@ -46,8 +50,8 @@ def test_nothing_drawn_is_a_plain_crop(ndim: int) -> None:
 def test_flips_and_quarter_turns_move_pixels_onto_pixels(turns: int, flip: bool) -> None:
     image, label = scene(2)
     matrix = np.linalg.matrix_power(np.array([[0.0, -1.0], [1.0, 0.0]]), turns) @ np.diag([-1.0 if flip else 1.0, 1.0])
-    out, mask = warp(image, label, (16, 16), draws_for(matrix))
-    crop = image[0, 0, 4:20, 4:20].numpy()
+    out, mask = warp([image], [label], [(12, 12)], (16, 16), draws_for(matrix))
+    crop = image[0, 4:20, 4:20].numpy()
     # the sampling place is turned by +90°, so the picture is turned by −90°
     expected = np.rot90(crop, -turns)
     expected = expected[::-1] if flip else expected
@@ -57,43 +61,70 @@ def test_flips_and_quarter_turns_move_pixels_onto_pixels(turns: int, flip: bool)
 
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_one_warp_equals_sampling_at_the_composed_places(ndim: int) -> None:
-    """Flip, then turn, then zoom, then displace: composed point by point in plain numpy, and read by scipy."""
-    image, label = scene(ndim, 48)
-    patch = (16, 14, 12)[:ndim]
+    """Flip, then turn, then zoom, then displace: composed point by point in plain numpy, and read by scipy. The centre
+    lies near a corner, so that much of the patch is mirrored."""
+    image, label = scene(ndim, 40)
+    patch, centre = (16, 14, 12)[:ndim], (30, 9, 20)[:ndim]
     plan = AugmentPlan(elastic=1.0, elastic_spacing=8)
     draws = draw(plan, patch, [numpy_generator(1, "sample", i) for i in range(3)])
-    image3, label3 = image.expand(3, -1, *image.shape[2:]), label.expand(3, *label.shape[1:])
-    out, mask = warp(image3, label3, patch, draws)
+    out, mask = warp([image] * 3, [label] * 3, [centre] * 3, patch, draws)
     for b in range(3):
         grids = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij")
         places = np.einsum("ij,j...->i...", draws.matrix_BDD[b], np.stack(grids))
-        mode = "bicubic" if ndim == 2 else "trilinear"
-        coarse = torch.from_numpy(draws.elastic_BDG[b][None]).float()
-        dense = torch.nn.functional.interpolate(coarse, size=patch, mode=mode, align_corners=True)[0].numpy()
-        places = places + dense + (48 - 1) / 2
-        expected = ndimage.map_coordinates(image[0, 0].numpy(), places, order=1, mode="mirror")
+        coarse = draws.elastic_BDG[b]
+        if ndim == 2:
+            grid = torch.from_numpy(coarse[None])
+            dense = F.interpolate(grid, patch, mode="bicubic", align_corners=True)[0].numpy()
+        else:  # torch has no tricubic interpolation: two axes, then the third
+            flat = F.interpolate(
+                torch.from_numpy(coarse.reshape(1, -1, *coarse.shape[2:])),
+                patch[1:],
+                mode="bicubic",
+                align_corners=True,
+            )[0].reshape(3, coarse.shape[1], -1)
+            dense = F.interpolate(flat[None], (patch[0], flat.shape[-1]), mode="bicubic", align_corners=True)[0]
+            dense = dense.reshape(3, *patch).numpy()
+        places = places + dense + np.reshape(centre, (-1, *[1] * ndim)) - 0.5
+        expected = ndimage.map_coordinates(image[0].numpy(), places, order=1, mode="mirror")
         assert np.abs(out[b, 0].numpy() - expected).max() < 2e-3
-        labels = ndimage.map_coordinates(label[0].numpy(), places, order=0, mode="mirror")
+        labels = ndimage.map_coordinates(label.numpy(), places, order=0, mode="mirror")
         assert (mask[b].numpy() == labels).mean() > 0.99  # places half-way between two pixels may round either way
 
 
-def test_a_patch_never_reaches_beyond_its_window() -> None:
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 12), st.integers(-30, 30), st.integers(1, 20))
+def test_outside_the_image_it_is_mirrored_as_numpy_does(n: int, start: int, length: int) -> None:
+    index = np.arange(start, start + length)
+    expected = np.pad(np.arange(n), 60, mode="reflect")[index + 60]
+    assert np.array_equal(mirrored(torch.from_numpy(index).float(), n).numpy(), expected)
+
+
+def test_images_of_different_sizes_and_one_pixel_make_one_batch() -> None:
+    pairs = [scene(2, n) for n in (1, 5, 40)]
+    images, labels = [p[0] for p in pairs], [p[1] for p in pairs]
     plan = AugmentPlan()
-    patch = (64, 48)
-    half = reach(plan, patch)
-    draws = draw(plan, patch, [numpy_generator(0, i) for i in range(200)])
-    grid = sampling_grid([2 * h for h in half], patch, draws)
-    assert float(grid.abs().max()) <= 1.0
+    generators = [numpy_generator(0, i) for i in range(3)]
+    out, mask = augment(images, labels, [(0, 0), (2, 2), (20, 20)], (16, 16), plan, generators)
+    assert out.shape == (3, 1, 16, 16)
+    assert torch.isfinite(out).all()
+    assert set(mask[0].unique().tolist()) == set(labels[0].unique().tolist())
 
 
 def test_a_sample_depends_on_its_own_generator_alone() -> None:
     image, label = scene(2, 64)
     plan = AugmentPlan(elastic=2.0)
     two = [numpy_generator(0, i) for i in (5, 6)]
-    pair = augment(image.expand(2, -1, -1, -1), label.expand(2, -1, -1), (16, 16), plan, two)
-    alone = augment(image, label, (16, 16), plan, [numpy_generator(0, 6)])
+    pair = augment([image] * 2, [label] * 2, [(30, 30)] * 2, (16, 16), plan, two)
+    alone = augment([image], [label], [(30, 30)], (16, 16), plan, [numpy_generator(0, 6)])
     assert torch.equal(pair[0][1:], alone[0])
     assert torch.equal(pair[1][1:], alone[1])
+
+
+def test_the_images_themselves_are_left_as_they_are() -> None:
+    image, label = scene(2)
+    before = image.clone()
+    augment([image], [label], [(12, 12)], (16, 16), AugmentPlan(), [numpy_generator(0, 1)])
+    assert torch.equal(image, before)
 
 
 def test_intensity_pass_equals_the_naive_sequence() -> None:
@@ -105,18 +136,18 @@ def test_intensity_pass_equals_the_naive_sequence() -> None:
         gamma_B=np.array([1.4]),
         blur_B=np.array([0.8]),
     )
-    x = image[0, 0].numpy().astype(np.float64)
+    x = image[0].numpy().astype(np.float64)
     x = ndimage.gaussian_filter(x, 0.8, mode="nearest", radius=2)
     low, span = x.min(), x.max() - x.min()
     x = ((x - low) / span) ** 1.4 * span + low
     x = x * 1.3 - 0.2
-    assert np.allclose(change_intensity(image, draws)[0, 0].numpy(), x, atol=1e-4)
+    assert np.allclose(change_intensity(image[None], draws)[0, 0].numpy(), x, atol=1e-4)
 
 
 def test_noise_has_the_drawn_strength_and_is_replayed() -> None:
     image = torch.zeros(1, 1, 128, 128)
     draws = draws_for(np.eye(2), noise_B=np.array([0.5]))
-    first, again = change_intensity(image, draws), change_intensity(image, draws)
+    first, again = change_intensity(image.clone(), draws), change_intensity(image.clone(), draws)
     assert torch.equal(first, again)
     assert abs(float(first.std()) - 0.5) < 0.02
 

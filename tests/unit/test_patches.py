@@ -1,14 +1,12 @@
-"""Where patches are taken, and the window around a centre: mirrored outside, replayable, rare classes found."""
+"""Where patches are taken: replayable, inside the image, rare classes found."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from unetkit.data.case import IGNORE
-from unetkit.data.patches import PatchSampler, PreparedCase, find_places, mirrored, window
+from unetkit.data.patches import PatchSampler, PreparedCase, find_places
 
 
 def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:
@@ -16,23 +14,6 @@ def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:
     if rare:
         label[3, 5] = 1
     return PreparedCase(name, np.zeros((1, *shape), np.float32), label, find_places(label, 0, name))
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 11), st.integers(0, 11), st.integers(1, 9))
-def test_a_window_is_the_mirrored_image_around_its_centre(h: int, w: int, y: int, x: int, half: int) -> None:
-    image = np.arange(2 * h * w).reshape(2, h, w)
-    y, x = y % h, x % w
-    # numpy's own mirror as the reference
-    pad = 40
-    padded = np.pad(image, ((0, 0), (pad, pad), (pad, pad)), mode="reflect")
-    expected = padded[:, pad + y - half : pad + y + half, pad + x - half : pad + x + half]
-    assert np.array_equal(window(image, (y, x), (half, half)), expected)
-
-
-def test_mirroring_one_pixel_repeats_it() -> None:
-    assert mirrored(np.arange(-3, 4), 1).tolist() == [0] * 7
-    assert mirrored(np.arange(-3, 6), 3).tolist() == [1, 2, 1, 0, 1, 2, 1, 0, 1]
 
 
 def test_places_leave_out_what_is_ignored() -> None:

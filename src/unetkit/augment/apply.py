@@ -1,4 +1,4 @@
-"""A batch from drawn parameters: the only function that training calls."""
+"""A batch from whole images: the only function that training calls."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from unetkit.augment.draw import draw, reach
+from unetkit.augment.draw import draw
 from unetkit.augment.intensity import change_intensity
 from unetkit.augment.plan import AugmentPlan
 from unetkit.augment.warp import warp
 
-__all__ = ["augment", "reach"]
-
 
 def augment(
-    windows_BCX: torch.Tensor,
-    labels_BX: torch.Tensor,
+    images_CX: Sequence[torch.Tensor],
+    labels_X: Sequence[torch.Tensor],
+    centres: Sequence[Sequence[int]],
     patch: Sequence[int],
     plan: AugmentPlan,
     generators: Sequence[np.random.Generator],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random patches from windows of at least twice `reach(plan, patch)` pixels: (image_BCP float32, label_BP uint8).
+    """Random patches around the centres of whole images: (image_BCP float32, label_BP uint8).
 
     One generator per sample: what a sample becomes depends on its own generator alone.
     """
     draws = draw(plan, patch, generators)
-    image, label = warp(windows_BCX, labels_BX, patch, draws)
+    image, label = warp(images_CX, labels_X, centres, patch, draws)
     return change_intensity(image, draws), label

@@ -10,9 +10,9 @@ import numpy as np
 
 from unetkit.augment.plan import AugmentPlan
 
-# Share of the samples that are blurred: sharp images stay the rule.
-BLURRED = 0.2
-# Elastic amplitudes beyond this many standard deviations are cut, so that the reach of the warp is bounded.
+# Shares of the samples that are blurred, noisy, and of changed gamma: plain images stay among those that are seen.
+BLURRED, NOISY, BENT = 0.2, 0.5, 0.5
+# Elastic amplitudes beyond this many standard deviations are cut: stronger ones fold the image over itself.
 ELASTIC_CUT = 2.0
 
 
@@ -49,18 +49,6 @@ def elastic_grid(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
     return tuple(max(4, math.ceil(n / plan.elastic_spacing) + 1) for n in patch)
 
 
-def reach(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
-    """Pixels of the image, on each side of the centre, that a warped patch may touch along every axis."""
-    half = [n / 2 for n in patch]
-    turned = math.hypot(*half) if plan.rotate > 0 and len(patch) > 1 else None
-    if turned is None and plan.turn and len(patch) > 1:
-        turned = max(half)
-    zoom = math.exp(plan.scale + plan.stretch)
-    # a cubic spline through random points overshoots them a little, hence the fifth on top
-    margin = 1.2 * ELASTIC_CUT * plan.elastic
-    return tuple(math.ceil((turned if turned is not None else h) * zoom + margin) + 1 for h in half)
-
-
 def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.Generator) -> dict[str, np.ndarray]:
     # Every number is drawn whether it is used or not: turning one change off leaves the others as they were.
     flips = np.where(g.random(ndim) < 0.5, -1.0, 1.0) if plan.flip else (g.random(ndim), np.ones(ndim))[1]
@@ -77,15 +65,16 @@ def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.
     matrix = np.diag(zoom) @ matrix
     amplitude = min(abs(g.normal()), ELASTIC_CUT) * plan.elastic
     field = g.uniform(-1, 1, size=(ndim, *grid))
-    blurred = g.random() < BLURRED
+    blurred, noisy, bent = g.random(3) < (BLURRED, NOISY, BENT)
+    gamma, noise, blur = g.uniform(-plan.gamma, plan.gamma), g.uniform(0, plan.noise), g.uniform(0, plan.blur)
     return {
         "matrix_BDD": matrix,
         "elastic": amplitude * field,
         "gain_B": np.exp(g.uniform(-plan.contrast, plan.contrast)),
-        "shift_B": g.uniform(-plan.brightness, plan.brightness, size=())[()],
-        "gamma_B": np.exp(g.uniform(-plan.gamma, plan.gamma)),
-        "noise_B": g.uniform(0, plan.noise, size=())[()] if plan.noise else np.float64(0),
-        "blur_B": np.float64(g.uniform(0, plan.blur) if blurred else 0.0),
+        "shift_B": np.float64(g.uniform(-plan.brightness, plan.brightness)),
+        "gamma_B": np.exp(gamma) if bent else np.float64(1),
+        "noise_B": np.float64(noise * noisy),
+        "blur_B": np.float64(blur * blurred),
         "noise_seed_B": g.integers(2**62),
     }
 

@@ -1,8 +1,9 @@
-"""One warp: crop, flip, turn, scale and elastic composed into one sampling grid; everything is resampled once."""
+"""One warp: crop, flip, turn, scale and elastic composed into one place per pixel; everything is resampled once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -11,38 +12,81 @@ from unetkit.augment.draw import Draws
 
 
 def warp(
-    window_BCX: torch.Tensor, label_BX: torch.Tensor, patch: Sequence[int], draws: Draws
+    images_CX: Sequence[torch.Tensor],
+    labels_X: Sequence[torch.Tensor],
+    centres: Sequence[Sequence[int]],
+    patch: Sequence[int],
+    draws: Draws,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Resample patches from windows that are centred on them (see `draw.reach` for how large a window must be).
+    """Resample one patch from each image, around its centre (pixels; the patch begins half its length before it).
 
-    window_BCX: float32, the image around each patch centre; label_BX: uint8 on the same grid.
+    images_CX: float32, whole images of any sizes; labels_X: uint8 on the same grids; nothing of them is copied.
     Returns (image_BCP float32, label_BP uint8) with P the shape of the patch. Linear for images, nearest for labels;
-    what lies outside the window is mirrored.
+    outside the image it is mirrored (without repeating the border pixel).
     """
-    grid = sampling_grid(window_BCX.shape[2:], patch, draws)
-    image = F.grid_sample(window_BCX, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-    label = F.grid_sample(
-        label_BX[:, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False
-    )
-    return image, label[:, 0].to(torch.uint8)
+    image_BCP = torch.empty((len(images_CX), images_CX[0].shape[0], *patch))
+    label_BP = torch.empty((len(images_CX), *patch), dtype=torch.uint8)
+    place_BDP = places(patch, draws)
+    for b, (image, label, centre) in enumerate(zip(images_CX, labels_X, centres, strict=True)):
+        coordinates, flat = [], torch.zeros(tuple(patch), dtype=torch.int64)
+        for axis, (c, n) in enumerate(zip(centre, label.shape, strict=True)):
+            place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
+            flat = flat * n + place_P.round().long()
+            coordinates.append(place_P.mul(2 / n).add_(1 / n - 1))  # -1 … 1 from edge to edge, as grid_sample wants it
+        image_BCP[b] = _sampled(image, torch.stack(coordinates[::-1], dim=-1))
+        label_BP[b] = torch.take(label, flat)
+    return image_BCP, label_BP
 
 
-def sampling_grid(window: Sequence[int], patch: Sequence[int], draws: Draws) -> torch.Tensor:
-    """The grid for `grid_sample` (B, *patch, D): normalised window coordinates, last axis first (x, y, z)."""
+def _sampled(image_CX: torch.Tensor, grid_PD: torch.Tensor) -> torch.Tensor:
+    """Linear interpolation at the places of a grid. The grid is taken as a batch of its parts along the first axis (and
+    the image as a batch of itself, without a copy), because torch works on a batch with several threads."""
+    parts = 2 if grid_PD.shape[0] % 2 == 0 else 1
+    grid_NPD = grid_PD.reshape(parts, -1, *grid_PD.shape[1:])
+    image_NCX = image_CX[None].expand(parts, *image_CX.shape)
+    sampled_NCP = F.grid_sample(image_NCX, grid_NPD, "bilinear", "border", align_corners=False)
+    return sampled_NCP.movedim(0, 1).reshape(-1, *grid_PD.shape[:-1])
+
+
+def places(patch: Sequence[int], draws: Draws) -> torch.Tensor:
+    """Where in the image each pixel of a patch is taken: pixels from the centre, (B, D, *patch) float32."""
     ndim = len(patch)
-    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
-    offset_PD = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    axes = [
+        (torch.arange(n, dtype=torch.float32) - (n - 1) / 2).reshape(*[-1 if a == axis else 1 for a in range(ndim)])
+        for axis, n in enumerate(patch)
+    ]
     matrix_BDD = torch.from_numpy(draws.matrix_BDD).float()
-    place_BND = offset_PD.reshape(1, -1, ndim) @ matrix_BDD.transpose(1, 2)
-    place_BPD = place_BND.reshape(len(matrix_BDD), *patch, ndim)
+    column = (-1, ndim, *[1] * ndim)
+    place_BDP = matrix_BDD[:, :, 0].reshape(column) * axes[0]
+    for axis in range(1, ndim):
+        place_BDP = place_BDP + matrix_BDD[:, :, axis].reshape(column) * axes[axis]
     if draws.elastic_BDG is not None:
-        place_BPD = place_BPD + _dense(torch.from_numpy(draws.elastic_BDG).float(), patch).movedim(1, -1)
-    # centre of the window is 0 and its borders are ±1 in grid_sample's coordinates (align_corners=False)
-    size = torch.tensor(list(window), dtype=torch.float32)
-    return (place_BPD * (2 / size)).flip(-1)
+        place_BDP += _dense(torch.from_numpy(draws.elastic_BDG).float(), patch)
+    return place_BDP.contiguous()
+
+
+def mirrored(place_P: torch.Tensor, n: int) -> torch.Tensor:
+    """Coordinates folded into 0 … n-1, mirrored at the middle of the border pixels as often as needed."""
+    if n == 1:
+        return torch.zeros_like(place_P)
+    low, high = torch.aminmax(place_P)
+    if low >= 0 and high <= n - 1:
+        return place_P
+    period = 2.0 * (n - 1)
+    folded = place_P.abs().remainder_(period)
+    return torch.minimum(folded, period - folded)
 
 
 def _dense(coarse_BDG: torch.Tensor, patch: Sequence[int]) -> torch.Tensor:
-    """Displacements for every pixel from the coarse grid: cubic in 2-D as in the 2015 paper, linear otherwise."""
-    mode = {1: "linear", 2: "bicubic", 3: "trilinear"}[len(patch)]
-    return F.interpolate(coarse_BDG, size=tuple(patch), mode=mode, align_corners=True)
+    """Displacements of every pixel from the coarse grid, cubic along every axis (Ronneberger 2015, section 3.1)."""
+    for axis, n in enumerate(patch, start=2):
+        matrix = _cubic(coarse_BDG.shape[axis], n)
+        coarse_BDG = torch.tensordot(coarse_BDG, matrix, dims=([axis], [1])).movedim(-1, axis)
+    return coarse_BDG
+
+
+@lru_cache(maxsize=16)
+def _cubic(points: int, n: int) -> torch.Tensor:
+    """The (n, points) matrix that interpolates n values from points on a grid of the same extent, cubic convolution."""
+    eye = torch.eye(points)[None, None]
+    return F.interpolate(eye, size=(n, points), mode="bicubic", align_corners=True)[0, 0]

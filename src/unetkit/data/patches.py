@@ -1,4 +1,4 @@
-"""Where patches are taken: which case, which centre; and the window of pixels around a centre."""
+"""Where patches are taken: which case, which centre."""
 
 from __future__ import annotations
 
@@ -72,28 +72,3 @@ class PatchSampler:
             for c, p, n in zip(spot, self.patch, shape, strict=True)
         ]
         return number, tuple(centre)
-
-
-def window(array: np.ndarray, centre: Sequence[int], half: Sequence[int]) -> np.ndarray:
-    """The part of `array` (last D axes are space) with `half` pixels on each side of `centre`, mirrored outside.
-
-    Returns (…, 2·half) along every spatial axis; the centre lies between the two middle pixels.
-    """
-    cut: np.ndarray = array
-    for axis, (c, h) in enumerate(zip(centre, half, strict=True), start=array.ndim - len(centre)):
-        start, stop, n = c - h, c + h, array.shape[axis]
-        if start >= 0 and stop <= n:
-            cut = cut[(slice(None),) * axis + (slice(start, stop),)]
-        else:
-            cut = np.take(cut, mirrored(np.arange(start, stop), n), axis=axis)
-    return cut
-
-
-def mirrored(index: np.ndarray, n: int) -> np.ndarray:
-    """Indices reflected into 0 … n-1 without repeating the border pixel, as often as needed."""
-    if n == 1:
-        return np.zeros_like(index)
-    period = 2 * (n - 1)
-    folded = np.abs(index) % period
-    reflected: np.ndarray = np.minimum(folded, period - folded)
-    return reflected

@@ -56,10 +56,10 @@ def prepare_cases(
 
 
 def _mapped(array: np.ndarray, path: Path) -> np.ndarray:
-    """The same array, read from a file as it is needed."""
+    """The same array, read from a file as it is needed (copy on write: torch wants arrays that it could write to)."""
     with atomic(path) as temporary:
         np.save(temporary, array, allow_pickle=False)
-    mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    mapped: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
     return mapped
 
 

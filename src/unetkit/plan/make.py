@@ -43,6 +43,8 @@ from unetkit.plan.plan import (
     SamplingPlan,
 )
 
+# Bytes that the process holds whatever it trains: libraries, and the memory that the convolutions work in.
+LIBRARIES = 700_000_000
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 # At least so far apart are validations: they should not take the time that training needs.
@@ -269,7 +271,7 @@ def training_memory(plan: Plan, facts: Fingerprint) -> int:
     width = 2 if plan.machine.precision == "bf16" else 4
     activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
     images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)
-    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + 450_000_000
+    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + LIBRARIES
 
 
 def show(plan: Plan, dotted: str) -> str:

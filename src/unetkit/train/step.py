@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from unetkit.augment.apply import augment, reach
+from unetkit.augment.apply import augment
 from unetkit.core.rng import numpy_generator
-from unetkit.data.patches import PatchSampler, PreparedCase, window
+from unetkit.data.patches import PatchSampler, PreparedCase
 from unetkit.losses.expression import Loss
 from unetkit.nets.build import UNet
 from unetkit.plan.budget import Arithmetic, autocast, memory_format
@@ -22,29 +21,26 @@ from unetkit.plan.plan import Plan
 
 
 class Batches:
-    """Patches of every step: chosen, cut out with their surroundings, warped and changed in one go."""
+    """Patches of every step: chosen, warped out of their images and changed in one go."""
 
     def __init__(self, cases: Sequence[PreparedCase], plan: Plan) -> None:
         self.cases = tuple(cases)
         self.plan = plan
         self.sampler = PatchSampler(cases, plan.sampling.patch, plan.sampling.oversample, plan.seed)
-        self.half = reach(plan.augment, plan.sampling.patch)
+        self.images = [torch.from_numpy(case.image_CX) for case in self.cases]
+        self.labels = [torch.from_numpy(case.label_X) for case in self.cases]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """image_BCX float32 and label_BX uint8 of `step`."""
-        images, labels, generators = [], [], []
-        for index in range(self.plan.sampling.batch):
-            number, centre = self.sampler.choose(step, index)
-            case = self.cases[number]
-            images.append(window(case.image_CX, centre, self.half))
-            labels.append(window(case.label_X, centre, self.half))
-            generators.append(numpy_generator(self.plan.seed, "augment", step, index))
+        batch = range(self.plan.sampling.batch)
+        chosen = [self.sampler.choose(step, index) for index in batch]
         return augment(
-            torch.from_numpy(np.stack(images)),
-            torch.from_numpy(np.stack(labels)),
+            [self.images[number] for number, _ in chosen],
+            [self.labels[number] for number, _ in chosen],
+            [centre for _, centre in chosen],
             self.plan.sampling.patch,
             self.plan.augment,
-            generators,
+            [numpy_generator(self.plan.seed, "augment", step, index) for index in batch],
         )
 
 
