@@ -213,3 +213,27 @@ def test_a_plan_file_is_the_run_and_flags_win_over_it(tmp_path: Path) -> None:
 def test_a_budget_among_the_settings_is_the_budget(tmp_path: Path) -> None:
     plan = uk.plan(write_set(tmp_path / "data"), request(steps=None, settings={**SMALL, "budget.steps": "9"})).plan
     assert (plan.budget.steps, plan.request.steps) == (9, 9)
+
+
+def test_what_is_pinned_stays_and_the_rest_is_decided(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "data")
+    base = {"sampling.patch": "[32, 32]", "machine.threads": "1"}
+
+    def decided(**settings: str) -> uk.Plan:
+        return uk.plan(
+            data, request(steps=1200, settings={**base, **{k.replace("__", "."): v for k, v in settings.items()}})
+        ).plan
+
+    batch = decided(sampling__batch="3")
+    assert (batch.net.channels[0], batch.sampling.batch) == (16, 3)
+    width = decided(net__channels="[4, 8]")
+    assert (width.net.channels, width.sampling.batch) == ((4, 8), 4)
+    stem = decided(net__stem_stride="1", net__block="plain")
+    assert (stem.net.stem_stride, stem.net.block, stem.net.channels[0]) == (1, "plain", 16)
+
+
+def test_the_cost_is_told_for_every_budget(tmp_path: Path) -> None:
+    data = write_set(tmp_path / "data")
+    assert "4 steps of" in str(uk.plan(data, request()).cost)
+    assert str(uk.plan(data, request(steps=None)).cost).startswith("at most 1 h 00 min")
+    assert str(uk.plan(data, request(steps=None, minutes=3)).cost).startswith("about 3 min 00 s")

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
 from unetkit.core.device import find_device
 from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
-from unetkit.core.machine import cores, format_duration, format_memory
+from unetkit.core.machine import cores
 from unetkit.data.case import Case
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import CaseReader, fit
-from unetkit.data.store import prepared_bytes
 from unetkit.losses.expression import make_loss
-from unetkit.nets.geometry import activation_memory, geometry
+from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import preset
+from unetkit.nets.spec import NetSpec
 from unetkit.plan import rules
 from unetkit.plan.budget import (
     Candidate,
@@ -27,8 +27,8 @@ from unetkit.plan.budget import (
     candidate_for_steps,
     choose_arithmetic,
     choose_capacity,
-    seconds_per_step,
 )
+from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
 from unetkit.plan.plan import (
     SETTABLE,
@@ -43,8 +43,6 @@ from unetkit.plan.plan import (
     SamplingPlan,
 )
 
-# Bytes that the process holds whatever it trains: libraries, and the memory that the convolutions work in.
-LIBRARIES = 700_000_000
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 # At least so far apart are validations: they should not take the time that training needs.
@@ -62,9 +60,7 @@ class Planned:
     plan: Plan
     facts: Fingerprint
     reserve: float
-    seconds: float | None
-    steps: int | None
-    memory: int
+    cost: Cost
 
 
 def make_plan(
@@ -91,76 +87,77 @@ def make_plan(
     _check_patch(plan)
     if "prepare.mean" not in settings:
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
-    pinned = {"device": "machine.device", "precision": "machine.precision", "layout": "machine.layout"}
-    asked = {flag: getattr(request, flag) for flag in pinned}
-    wanted = {f: str(v if v != "auto" else settings.get(pinned[f], "auto")) for f, v in asked.items()}
-    machine, why_machine = yield from choose_arithmetic(
+    plan, why_machine = yield from _with_arithmetic(plan, request)
+    finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
+    left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
+    plan, capacity, why_capacity = _with_capacity(plan, request, candidates, max(left, 1.0))
+    optim, why_optim = rules.optim(capacity.steps)
+    if not {"optim.ema", "optim.lr"} & set(settings):
+        plan = plan.model_copy(update={"optim": plan.optim.model_copy(update={"ema": optim.ema})})
+    for name, reason in why_capacity.items():
+        why[name] = f"{why[name]}; {reason}" if name == "net.channels" and name in why else reason
+    why |= why_machine | why_optim | dict.fromkeys(settings, "as asked")
+    plan = Plan.parse(plan.model_copy(update={"reasons": why}).model_dump(), "the plan")
+    for name, reason in why.items():
+        if not name.startswith("machine."):  # those were told as they were timed
+            yield Decided(what=name, value=show(plan, name), why=reason)
+    cost = estimate(plan, capacity, facts)
+    yield Decided(what="cost", value=str(cost), why="")
+    reserve = 0.0 if plan.budget.minutes is None else time.perf_counter() - began + finish
+    return Planned(plan, facts, reserve, cost)
+
+
+def _with_arithmetic(plan: Plan, request: Request) -> Generator[Event, None, tuple[Plan, dict[str, str]]]:
+    """The plan with device, precision and layout: what a flag or a setting pins, else what is fastest here."""
+    settings = request.settings
+
+    def wanted(flag: str) -> str:
+        asked = getattr(request, flag)
+        return str(asked if asked != "auto" else settings.get(f"machine.{flag}", "auto"))
+
+    machine, why = yield from choose_arithmetic(
         plan.net,
         plan.sampling.patch,
         plan.sampling.batch,
-        device=wanted["device"],
-        precision=wanted["precision"],
-        layout=wanted["layout"],
+        device=wanted("device"),
+        precision=wanted("precision"),
+        layout=wanted("layout"),
         threads=plan.machine.threads if "machine.threads" in settings else cores(),
         repeatable=request.steps is not None,
     )
-    plan = plan.model_copy(update={"machine": machine})
-    why |= why_machine
+    return plan.model_copy(update={"machine": machine}), why
 
-    free = not {"net.channels", "sampling.batch"} & set(settings) and request.model is None
-    seconds = _budget_seconds(plan.budget)
-    if not free:
-        candidates = [Candidate(plan.net, plan.sampling.batch)]
+
+def _with_capacity(
+    plan: Plan, request: Request, candidates: Sequence[Candidate], seconds: float
+) -> tuple[Plan, Capacity, dict[str, str]]:
+    """The plan with the width and the batch (where nothing pins them) that a budget of `seconds` affords."""
+    settings, arithmetic, patch = request.settings, arithmetic_of(plan.machine), plan.sampling.patch
+    free_width = "net.channels" not in settings and request.model is None
+    free_batch = "sampling.batch" not in settings
+    distinct: dict[tuple[NetSpec, int], Candidate] = {}
+    # where width or batch is pinned, some candidates differ in nothing but the steps they need: the first counts
+    for c in candidates:
+        net = plan.net.replace({"channels": c.spec.channels}) if free_width else plan.net
+        batch = c.batch if free_batch else plan.sampling.batch
+        distinct.setdefault((net, batch), Candidate(net, batch, c.least))
+    affordable = list(distinct.values())
+    why: dict[str, str] = {}
     if request.steps is not None:
-        capacity = candidate_for_steps(candidates, request.steps)
+        capacity = candidate_for_steps(affordable, request.steps)
     else:
-        finish = min(FINISH_SHARE * seconds, FINISH_MOST)
-        left = seconds - finish - (time.perf_counter() - began)
-        arithmetic, left = arithmetic_of(machine), max(left, 1.0)
-        capacity = choose_capacity(candidates, plan.sampling.patch, arithmetic, seconds=left)
-        if free and capacity.steps < LEAST_STEPS and "sampling.patch" not in settings:
-            # even the smallest network is too slow: a quarter of the pixels in a step
-            smaller = tuple(n // 2 for n in plan.sampling.patch)
-            fits = all(n % d == 0 for n, d in zip(smaller, geometry(plan.net).divisor, strict=True))
-            if min(smaller) >= LEAST_PATCH and fits:
-                plan = plan.model_copy(update={"sampling": plan.sampling.model_copy(update={"patch": smaller})})
-                capacity = choose_capacity(candidates[:1], smaller, arithmetic, seconds=left)
-                why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
-    if free:
-        plan = plan.model_copy(
-            update={
-                "net": plan.net.replace({"channels": capacity.candidate.spec.channels}),
-                "sampling": plan.sampling.model_copy(update={"batch": capacity.candidate.batch}),
-            }
-        )
-        why["net.channels"] = f"{why['net.channels']}; {capacity.why}"
-        why["sampling.batch"] = "chosen with the width, see net.channels"
-    elif request.model is not None:
-        why["net.channels"] = f"as asked: --model {request.model}"
-    if not {"optim.ema", "optim.lr"} & set(settings):
-        optim, why_optim = rules.optim(capacity.steps)
-        plan = plan.model_copy(update={"optim": plan.optim.model_copy(update={"ema": optim.ema})})
-        why |= why_optim
-    for name in settings:
-        why[name] = "as asked"
-    for flag, field in pinned.items():
-        if getattr(request, flag) != "auto":
-            why[field] = "as asked"
-    plan = Plan.parse(plan.model_copy(update={"reasons": why}).model_dump(), "the plan")
-    for name, reason in why.items():
-        if not name.startswith("machine."):
-            yield Decided(what=name, value=show(plan, name), why=reason)
-    spent = time.perf_counter() - began
-    reserve = 0.0 if request.minutes is None else spent + min(FINISH_SHARE * seconds, FINISH_MOST)
-    memory = training_memory(plan, facts)
-    estimate = None if request.minutes is None and request.steps is None else seconds
-    if request.steps is not None:
-        # known only now, and shown only: it has no part in any decision
-        step = seconds_per_step(plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(machine), seconds=0)
-        capacity = replace(capacity, step=step)
-        estimate = step * request.steps
-    yield Decided(what="cost", value=_cost(plan, capacity, estimate, memory), why="")
-    return Planned(plan, facts, reserve, estimate, capacity.steps, memory)
+        capacity = choose_capacity(affordable, patch, arithmetic, seconds=seconds)
+        smaller = tuple(n // 2 for n in patch)
+        fits = all(n % d == 0 for n, d in zip(smaller, geometry(plan.net).divisor, strict=True))
+        halve = capacity.steps < LEAST_STEPS and fits and min(smaller) >= LEAST_PATCH
+        if halve and "sampling.patch" not in settings:
+            patch = smaller  # even the smallest network is too slow: a quarter of the pixels in a step
+            capacity = choose_capacity(affordable[:1], patch, arithmetic, seconds=seconds)
+            why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
+    why["net.channels"] = f"as asked: --model {request.model}" if request.model is not None else capacity.why
+    why["sampling.batch"] = "chosen with the width, see net.channels"
+    sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
+    return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
 
 
 def _check_values(request: Request) -> None:
@@ -266,14 +263,6 @@ def _readers(cases: Sequence[Case], plan: Plan) -> Generator[CaseReader, None, N
             yield reader
 
 
-def training_memory(plan: Plan, facts: Fingerprint) -> int:
-    """Bytes that training is expected to hold: activations, copies of the parameters, images, the libraries."""
-    width = 2 if plan.machine.precision == "bf16" else 4
-    activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
-    images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)
-    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + LIBRARIES
-
-
 def show(plan: Plan, dotted: str) -> str:
     """The value of a field as a user reads it."""
     value: object = plan
@@ -284,16 +273,3 @@ def show(plan: Plan, dotted: str) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)
-
-
-def _cost(plan: Plan, capacity: Capacity, seconds: float | None, memory: int) -> str:
-    parts = []
-    if seconds is not None:
-        parts.append(f"about {format_duration(seconds)}")
-    if plan.budget.steps is None and plan.budget.minutes is None:
-        parts.append(f"at most {format_duration(60 * plan.budget.limit)}")
-    if capacity.steps is not None:
-        parts.append(f"{capacity.steps} steps" + (f" of {capacity.step * 1000:.0f} ms" if capacity.step else ""))
-    parts.append(f"{geometry(plan.net).parameters / 1e6:.2f} million parameters")
-    parts.append(f"{format_memory(memory)} of memory")
-    return ", ".join(parts)

@@ -1,0 +1,60 @@
+"""What a plan will cost, told before anything long starts: time, steps, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unetkit.core.machine import format_duration, format_memory
+from unetkit.data.store import prepared_bytes
+from unetkit.nets.geometry import activation_memory, geometry
+from unetkit.plan.budget import Capacity, arithmetic_of, seconds_per_step
+from unetkit.plan.fingerprint import Fingerprint
+from unetkit.plan.plan import Plan
+
+# Bytes that the process holds whatever it trains: libraries, and the memory that the convolutions work in.
+LIBRARIES = 700_000_000
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`seconds`: of everything (None: until validation has settled, at most `limit`); `step`: seconds of one step;
+    `memory`: bytes that the process will hold."""
+
+    seconds: float | None
+    limit: float
+    steps: int
+    step: float
+    parameters: int
+    memory: int
+
+    def __str__(self) -> str:
+        time = (
+            f"at most {format_duration(self.limit)}"
+            if self.seconds is None
+            else (f"about {format_duration(self.seconds)}")
+        )
+        steps = f"{self.steps} steps of {self.step * 1000:.0f} ms"
+        return (
+            f"{time}, {steps}, {self.parameters / 1e6:.2f} million parameters, {format_memory(self.memory)} of memory"
+        )
+
+
+def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
+    """The cost of a plan. Where no step was timed yet (a budget in steps), one is timed now: it is shown only, and has
+    no part in any decision."""
+    step = capacity.step
+    if step is None:
+        step = seconds_per_step(plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(plan.machine), 0)
+    seconds = None if plan.budget.minutes is None else 60 * plan.budget.minutes
+    if plan.budget.steps is not None:
+        seconds = step * plan.budget.steps
+    parameters = geometry(plan.net).parameters
+    return Cost(seconds, 60 * plan.budget.limit, capacity.steps, step, parameters, training_memory(plan, facts))
+
+
+def training_memory(plan: Plan, facts: Fingerprint) -> int:
+    """Bytes that training is expected to hold: activations, copies of the parameters, images, the libraries."""
+    width = 2 if plan.machine.precision == "bf16" else 4
+    activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
+    images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)
+    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + LIBRARIES
