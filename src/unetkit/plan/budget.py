@@ -34,7 +34,7 @@ class Arithmetic:
 def seconds_per_step(
     spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic, seconds: float = 0.6
 ) -> float:
-    """Time of the fastest of a few training steps (forward, loss, backward, update) on random data, after one to warm up.
+    """Time of the fastest of a few training steps (forward, loss, backward, update) on random data, after a warm-up.
 
     The fastest, because it is what other work on the machine disturbs least.
     """
