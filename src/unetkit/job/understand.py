@@ -15,8 +15,9 @@ from unetkit.data.doctor import Diagnosis, examine
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.plan.plan import DataPlan, Request
 
-# Share of the cases (or groups) kept for validation: few annotated images are worth more in training.
-VALIDATION = 0.15
+# Share of the cases (or groups) kept for validation. Annotated images are worth more in training; but of a handful, one
+# alone would be no measure.
+VALIDATION, OF_FEW, FEW = 0.15, 0.25, 20
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
             diagnosis.groups,
             diagnosis.label_counts,
             seed=request.seed,
-            fraction=VALIDATION,
+            fraction=VALIDATION if len(discovery.cases) >= FEW else OF_FEW,
             hashes=diagnosis.hashes,
         )
     counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
