@@ -11,7 +11,7 @@ import torch
 
 from unetkit.core.errors import RunError
 from unetkit.losses.expression import make_loss
-from unetkit.nets.build import build
+from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.budget import Arithmetic, place
 from unetkit.plan.plan import OptimPlan
@@ -75,6 +75,19 @@ def test_deep_supervision_weighs_coarser_levels_half_as_much() -> None:
     fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)
     expected = (loss(fine, label) + 0.5 * loss(coarse, shrink(label, (2, 2)))) / 1.5
     assert torch.allclose(supervise(loss, [fine, coarse], label), expected)
+
+
+def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:
+    label = torch.arange(6 * 8).reshape(1, 6, 8)
+    assert torch.equal(centred(label, (2, 4)), label[:, 2:4, 2:6])
+    net = build(SPEC.replace({"padding": "valid", "block": "plain"}), seed=0)
+    image, label = torch.randn(1, 1, 32, 32), torch.zeros(1, 32, 32, dtype=torch.uint8)
+    loss, seen = make_loss("ce", 2), []
+    value = train_step(
+        net, make_optimiser(net, OptimPlan()), lambda z, y: seen.append(z) or loss(z, y), image, label, CPU, 1.0
+    )
+    assert seen[0].shape[-1] < 32
+    assert value > 0
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])

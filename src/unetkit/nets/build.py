@@ -126,3 +126,11 @@ def _schedule(whole: Program) -> tuple[list[tuple[str, tuple[str, ...], tuple[st
 def build(spec: NetSpec, seed: int | torch.Generator = 0, strict: bool = False) -> UNet:
     """The network of a spec, its weights drawn from `seed`. Raises SpecError as `UNet`."""
     return UNet(spec.in_channels, spec.classes, spec, seed, strict)
+
+
+def centred(label_BX: Tensor, shape: Sequence[int]) -> Tensor:
+    """The middle part of a label (B, *space) that logits of `shape` (*space) speak of: valid convolutions give fewer
+    pixels than they take. With equal shapes it is the label itself."""
+    for axis, n in enumerate(shape, start=1):
+        label_BX = label_BX.narrow(axis, (label_BX.shape[axis] - n) // 2, n)
+    return label_BX

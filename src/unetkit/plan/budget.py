@@ -13,7 +13,7 @@ from unetkit.core.device import find_device
 from unetkit.core.events import Decided, Event
 from unetkit.core.machine import cores, processor
 from unetkit.losses.expression import make_loss
-from unetkit.nets.build import UNet, build
+from unetkit.nets.build import UNet, build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.plan import Layout, MachinePlan, Precision
 
@@ -53,7 +53,7 @@ def seconds_per_step(
         start = time.perf_counter()
         with autocast(arithmetic):
             logits = net(image)
-        torch.autograd.backward(loss(logits, label))
+        torch.autograd.backward(loss(logits, centred(label, logits.shape[2:])))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if device.type == "cuda":

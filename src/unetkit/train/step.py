@@ -15,7 +15,7 @@ from unetkit.augment.apply import augment
 from unetkit.core.rng import numpy_generator
 from unetkit.data.patches import PatchSampler, PreparedCase
 from unetkit.losses.expression import Loss
-from unetkit.nets.build import UNet
+from unetkit.nets.build import UNet, centred
 from unetkit.plan.budget import Arithmetic, autocast, memory_format
 from unetkit.plan.plan import Plan
 
@@ -69,6 +69,8 @@ def train_step(
 
 def supervise(loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor) -> Tensor:
     """The loss of the logits; with deep supervision the coarser ones weigh half as much per level (Isensee 2021)."""
+    finest = output if isinstance(output, Tensor) else output[0]
+    label_BX = centred(label_BX, finest.shape[2:])
     if isinstance(output, Tensor):
         return loss(output, label_BX)
     total, weights = loss(output[0], label_BX), 1.0
