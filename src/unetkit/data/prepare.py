@@ -325,7 +325,10 @@ def _finite(values_YX: Float) -> Float:
 
 
 def _channels_first(array: Array, plan: PreparePlan) -> Array:
-    """(C, H, W) view of an image array. Raises DataError for what is no image of this plan."""
+    """(C, H, W) view of an image array. Raises DataError for what is no image of this plan.
+
+    For a grey network (1, H, 3) is one channel, three pixels wide, and not one row of RGB.
+    """
     where = f"the array of shape {array.shape}"
     if array.dtype.kind not in "buif":
         raise DataError(
