@@ -45,6 +45,8 @@ from unetkit.plan.plan import (
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
+# Without a budget, the network is sized for this share of the limit: validation usually settles long before the limit.
+OPEN_ENDED = 0.25
 # At least so far apart are validations: they should not take the time that training needs.
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
 # Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
@@ -236,7 +238,7 @@ def _between(least: int, value: int, most: int) -> int:
 
 
 def _budget_seconds(budget: BudgetPlan) -> float:
-    return 60 * (budget.minutes if budget.minutes is not None else budget.limit)
+    return 60 * (budget.minutes if budget.minutes is not None else OPEN_ENDED * budget.limit)
 
 
 def _predict(facts: Fingerprint) -> tuple[PredictPlan, str]:
