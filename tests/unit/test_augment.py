@@ -150,6 +150,8 @@ def test_noise_has_the_drawn_strength_and_is_replayed() -> None:
     first, again = change_intensity(image.clone(), draws), change_intensity(image.clone(), draws)
     assert torch.equal(first, again)
     assert abs(float(first.std()) - 0.5) < 0.02
+    colour = change_intensity(torch.zeros(1, 3, 128, 128), draws)[0].reshape(3, -1)
+    assert torch.corrcoef(colour).fill_diagonal_(0).abs().max() < 0.03, "channels have noise of their own"
 
 
 def test_turning_one_change_off_leaves_the_others() -> None:
