@@ -7,6 +7,7 @@ file's header. Nothing is pickled.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,14 @@ def read_position(run: Path) -> Position | None:
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-        return Position.parse(json.loads(metadata["position"]), str(path))
-    except (SafetensorError, KeyError, json.JSONDecodeError, OSError) as error:
+        # the header alone, through one handle: the file may be replaced by its next state while it is read
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > os.fstat(file.fileno()).st_size:
+                raise ValueError("its header is longer than the file")
+            header = json.loads(file.read(length))
+        return Position.parse(json.loads(header["__metadata__"]["position"]), str(path))
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: the saved state is damaged ({error}); delete this file to start over") from None
 
 
