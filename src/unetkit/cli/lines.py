@@ -12,20 +12,6 @@ from unetkit.cli.fields import Field
 from unetkit.core.events import Decided, Progress, Validated
 from unetkit.core.machine import format_duration
 
-_TASKS = {
-    "check": "examining the data",
-    "plan": "planning",
-    "train": "training",
-    "score": "scoring",
-    "predict": "predicting",
-    "evaluate": "scoring",
-}
-
-
-def task_name(task: str) -> str:
-    """What a task is called while it goes on."""
-    return _TASKS.get(task, task)
-
 
 def progress_facts(event: Progress) -> str:
     """'45 % · step 377 · loss 0.412 · Dice 0.803 · 3 min 05 s left', without what is not known."""

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.text import Text
 
-from unetkit.cli.lines import decided_line, decisions_table, estimate, progress_facts, task_name, validated_line
+from unetkit.cli.lines import decided_line, decisions_table, estimate, progress_facts, validated_line
 from unetkit.core import events
-from unetkit.core.events import Event
+from unetkit.core.events import Event, task_name
 
 # Where nobody watches: at most one line of progress in so many seconds.
 PLAIN_EVERY = 10.0

@@ -100,3 +100,18 @@ def drain(work: Generator[Event, None, T], listen: Callable[[Event], Any] | None
             return result
         if listen is not None:
             listen(event)
+
+
+_TASKS = {
+    "check": "examining the data",
+    "plan": "planning",
+    "train": "training",
+    "score": "scoring",
+    "predict": "predicting",
+    "evaluate": "scoring",
+}
+
+
+def task_name(task: str) -> str:
+    """What a task is called while it goes on."""
+    return _TASKS.get(task, task)

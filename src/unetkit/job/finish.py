@@ -104,29 +104,28 @@ def _write_examples(run: Path, plan: Plan, cases: Sequence[Case], scores: Scores
     """Pictures of the best, the median and the worst case: image, truth and prediction (class indices)."""
     dice = [scores.case_mean(row) for row in scores.cases]
     order = sorted((k for k in range(len(cases)) if not np.isnan(dice[k])), key=lambda k: dice[k], reverse=True)
-    ranks = {"best": order[:1], "median": order[len(order) // 2 :][:1], "worst": order[-1:]}
+    ranks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]} if order else {}
     shown: set[int] = set()
     entries = []
-    for rank, places in ranks.items():
-        for k in places:
-            if k in shown:
-                continue
-            shown.add(k)
-            with CaseReader(cases[k], plan.prepare) as reader:
-                image_CYX = reader.channels(reader.whole)
-            pictures = {
-                "image": _picture(image_CYX),
-                "truth": Image.fromarray(_truth(cases[k], plan)),
-                "prediction": Image.fromarray(_predict(predictor, cases[k], plan)),
-            }
-            entry: dict[str, object] = {"case": cases[k].id, "rank": rank, "dice": dice[k]}
-            for kind, picture in pictures.items():
-                name = f"{rank}-{kind}.png"
-                picture = _shrink(picture, smooth=kind == "image")
-                with atomic(run / "examples" / name) as temporary:
-                    picture.save(temporary, format="PNG")
-                entry[kind] = name
-            entries.append(entry)
+    for rank, k in ranks.items():
+        if k in shown:  # of one or two images
+            continue
+        shown.add(k)
+        with CaseReader(cases[k], plan.prepare) as reader:
+            image_CYX = reader.channels(reader.whole)
+        pictures = {
+            "image": _picture(image_CYX),
+            "truth": Image.fromarray(_truth(cases[k], plan)),
+            "prediction": Image.fromarray(_predict(predictor, cases[k], plan)),
+        }
+        entry: dict[str, object] = {"case": cases[k].id, "rank": rank, "dice": dice[k]}
+        for kind, picture in pictures.items():
+            name = f"{rank}-{kind}.png"
+            picture = _shrink(picture, smooth=kind == "image")
+            with atomic(run / "examples" / name) as temporary:
+                picture.save(temporary, format="PNG")
+            entry[kind] = name
+        entries.append(entry)
     write_json(run / "examples" / "examples.json", entries)
 
 

@@ -7,16 +7,8 @@ from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from unetkit.core.events import Decided, Done, Event, Progress, Started, Validated, Warned
+from unetkit.core.events import Decided, Done, Event, Progress, Started, Validated, Warned, task_name
 from unetkit.core.machine import format_duration
-
-_TASKS = {
-    "check": "examining the data",
-    "plan": "planning",
-    "train": "training",
-    "score": "scoring",
-    "predict": "predicting",
-}
 
 
 def notebook_listener() -> Callable[[Event], None] | None:
@@ -51,7 +43,7 @@ class _Block:
     def __call__(self, event: Event) -> None:
         match event:
             case Started():
-                self._title, self._fraction, self._facts = _TASKS.get(event.task, event.task), None, []
+                self._title, self._fraction, self._facts = task_name(event.task), None, []
             case Decided(what="cost"):
                 self._estimate = event.value
             case Progress():

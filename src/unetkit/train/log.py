@@ -6,9 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from unetkit.core.errors import RunError
 from unetkit.core.events import Event
 from unetkit.core.files import disk_errors
 
@@ -41,25 +39,6 @@ class EventLog:
                 os.truncate(self.path, length)
             self._offset = _last_time(self.path)
             self._began = time.perf_counter()
-
-
-def read_events(run: Path) -> list[dict[str, Any]]:
-    """All events of a run as plain values; a last line that a kill cut short is left out.
-
-    Raises RunError for a damaged line in the middle.
-    """
-    path = run / NAME
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    events: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        try:
-            events.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number < len(lines):
-                raise RunError(f"{path}: line {number} is damaged ({error}); delete the line") from None
-    return events
 
 
 def _last_time(path: Path) -> float:
