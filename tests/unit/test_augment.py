@@ -35,13 +35,13 @@ def scene(ndim: int, n: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Te
     return torch.from_numpy(image)[None], torch.from_numpy((image > 0).astype(np.uint8))
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_nothing_drawn_is_a_plain_crop(ndim: int) -> None:
     image, label = scene(ndim)
     patch = (16,) * ndim
     out, mask = augment([image], [label], [(12,) * ndim], patch, OFF, [np.random.default_rng(0)])
     inner = [slice(4, 20)] * ndim
-    assert torch.allclose(out[0], image[(slice(None), *inner)], atol=1e-5)
+    assert torch.equal(out[0], image[(slice(None), *inner)])
     assert torch.equal(mask[0], label[tuple(inner)])
 
 
@@ -59,7 +59,7 @@ def test_flips_and_quarter_turns_move_pixels_onto_pixels(turns: int, flip: bool)
     assert np.array_equal(mask[0].numpy(), expected > 0)
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("ndim", [1, 2, 3])
 def test_one_warp_equals_sampling_at_the_composed_places(ndim: int) -> None:
     """Flip, then turn, then zoom, then displace: composed point by point in plain numpy, and read by scipy. The centre
     lies near a corner, so that much of the patch is mirrored."""
@@ -72,7 +72,12 @@ def test_one_warp_equals_sampling_at_the_composed_places(ndim: int) -> None:
         grids = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in patch], indexing="ij")
         places = np.einsum("ij,j...->i...", draws.matrix_BDD[b], np.stack(grids))
         coarse = draws.elastic_BDG[b]
-        if ndim == 2:
+        if ndim == 1:
+            row = F.interpolate(
+                torch.from_numpy(coarse[None, :, None]), (1, *patch), mode="bicubic", align_corners=True
+            )
+            dense = row[0, :, 0].numpy()
+        elif ndim == 2:
             grid = torch.from_numpy(coarse[None])
             dense = F.interpolate(grid, patch, mode="bicubic", align_corners=True)[0].numpy()
         else:  # torch has no tricubic interpolation: two axes, then the third
@@ -89,6 +94,52 @@ def test_one_warp_equals_sampling_at_the_composed_places(ndim: int) -> None:
         assert np.abs(out[b, 0].numpy() - expected).max() < 2e-3
         labels = ndimage.map_coordinates(label.numpy(), places, order=0, mode="mirror")
         assert (mask[b].numpy() == labels).mean() > 0.99  # places half-way between two pixels may round either way
+
+
+def test_codes_of_integers_are_copied_exactly_even_where_they_are_mirrored() -> None:
+    codes = torch.from_numpy(np.random.default_rng(0).integers(0, 60_000, 70_001))
+    label = (codes % 7).to(torch.uint8)
+    out, mask = augment([codes.float()[None]], [label], [(69_990,)], (65,), OFF, [np.random.default_rng(0)])
+    expected = np.pad(codes.numpy(), 100, mode="reflect")[100 + 69_958 : 100 + 70_023]
+    assert np.array_equal(out[0, 0].numpy(), expected)
+    assert np.array_equal(mask[0].numpy(), expected % 7)
+
+
+@pytest.mark.parametrize("centre", [37, 2_000_000, 2_999_960])
+def test_a_very_long_signal_is_sampled_as_precisely_as_a_short_one(centre: int) -> None:
+    n = 3_000_000
+    label = torch.from_numpy((np.arange(n) // 5 % 3).astype(np.uint8))
+    signal = torch.from_numpy(np.random.default_rng(0).normal(size=n).astype(np.float32))
+    draws = draws_for(np.array([[0.75]]))
+    out, mask = warp([signal[None]], [label], [(centre,)], (200,), draws)
+    places = 0.75 * (np.arange(200) - 99.5) + centre - 0.5
+    folded = np.abs(places)
+    folded = np.minimum(folded, 2 * (n - 1) - folded)
+    low = np.minimum(np.floor(folded).astype(int), n - 2)
+    x = signal.numpy().astype(np.float64)
+    expected = x[low] + (folded - low) * (x[low + 1] - x[low])
+    assert np.abs(out[0, 0].numpy() - expected).max() < 1e-3
+    near = label.numpy()[np.round(folded).astype(int)]
+    assert (mask[0].numpy() == near).mean() > 0.98  # half-way places may round either way
+
+
+def test_turns_in_thick_slices_happen_in_space_and_not_in_the_grid() -> None:
+    plan = AugmentPlan(rotate=90, scale=0, stretch=0, flip=False, turn=False, elastic=2.0, aspect=(4.0, 1.0, 1.0))
+    drawn = draw(plan, (8, 32, 32), [numpy_generator(0, i) for i in range(4)])
+    scale = np.diag(plan.aspect)
+    for matrix in drawn.matrix_BDD:
+        in_space = scale @ matrix @ np.linalg.inv(scale)
+        assert np.allclose(in_space @ in_space.T, np.eye(3), atol=1e-9), "a turn, which keeps all lengths"
+    assert drawn.elastic_BDG is not None
+    reach = np.abs(drawn.elastic_BDG).max(axis=(0, 2, 3, 4))
+    assert reach[0] < 0.5 * reach[1], "a shift of so many millimetres is fewer thick slices"
+
+
+def test_mirroring_may_be_allowed_along_some_axes_only() -> None:
+    plan = OFF.model_copy(update={"flip": (False, True)})
+    signs = draw(plan, (8, 8), [numpy_generator(0, i) for i in range(20)]).matrix_BDD
+    assert (signs[:, 0, 0] == 1).all()
+    assert set(signs[:, 1, 1]) == {1, -1}
 
 
 @settings(deadline=None, max_examples=60)

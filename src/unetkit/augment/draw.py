@@ -46,12 +46,13 @@ def draw(plan: AugmentPlan, patch: Sequence[int], generators: Sequence[np.random
 
 def elastic_grid(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
     """Points of the coarse displacement grid that spans the patch (at least 4: cubic interpolation needs them)."""
-    return tuple(max(4, math.ceil(n / plan.elastic_spacing) + 1) for n in patch)
+    lengths = plan.lengths(len(patch))
+    return tuple(max(4, math.ceil(n * a / plan.elastic_spacing) + 1) for n, a in zip(patch, lengths, strict=True))
 
 
 def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.Generator) -> dict[str, np.ndarray]:
     # Every number is drawn whether it is used or not: turning one change off leaves the others as they were.
-    flips = np.where(g.random(ndim) < 0.5, -1.0, 1.0) if plan.flip else (g.random(ndim), np.ones(ndim))[1]
+    flips = np.where((g.random(ndim) < 0.5) & np.array(plan.flips(ndim)), -1.0, 1.0)
     quarter = int(g.integers(4))
     angles = np.radians(g.uniform(-plan.rotate, plan.rotate, size=max(1, ndim * (ndim - 1) // 2)))
     zoom = np.exp(g.uniform(-plan.scale, plan.scale) + g.uniform(-plan.stretch, plan.stretch, size=ndim))
@@ -65,6 +66,10 @@ def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.
     matrix = np.diag(zoom) @ matrix
     amplitude = min(abs(g.normal()), ELASTIC_CUT) * plan.elastic
     field = g.uniform(-1, 1, size=(ndim, *grid))
+    if plan.aspect:  # from pixels to lengths, there changed, and back
+        lengths = np.array(plan.aspect)
+        matrix = matrix * lengths / lengths[:, None]
+        field = field / lengths.reshape(-1, *[1] * ndim)
     blurred, noisy, bent = g.random(3) < (BLURRED, NOISY, BENT)
     gamma, noise, blur = g.uniform(-plan.gamma, plan.gamma), g.uniform(0, plan.noise), g.uniform(0, plan.blur)
     return {

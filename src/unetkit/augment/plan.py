@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unetkit.core.config import Config
 
@@ -12,10 +12,14 @@ class AugmentPlan(Config):
     whose standard deviation is about one; lengths are in pixels of the image.
     """
 
-    flip: bool = True
-    """Mirror along each axis, every second sample; off where left and right differ in meaning."""
+    flip: bool | tuple[bool, ...] = True
+    """Mirror along each axis, every second sample; off where left and right differ in meaning. One for all, or one per
+    axis."""
     turn: bool = True
-    """Quarter turns; off where up and down differ in meaning."""
+    """Quarter turns in the plane of the last two axes; off where up and down differ in meaning."""
+    aspect: tuple[float, ...] = ()
+    """Lengths of a pixel along each axis, in units of the shortest (volumes of thick slices: 3, 1, 1): turns happen in
+    space, not in the grid, and lengths below are in that unit. Empty: all alike."""
     rotate: float = Field(default=180.0, ge=0, le=180)
     """Any angle between −rotate and +rotate degrees."""
     scale: float = Field(default=0.25, ge=0, le=1)
@@ -36,3 +40,18 @@ class AugmentPlan(Config):
     """Largest standard deviation of Gaussian noise."""
     blur: float = Field(default=1.0, ge=0)
     """Largest standard deviation of a Gaussian blur; one sample in five is blurred."""
+
+    def flips(self, ndim: int) -> tuple[bool, ...]:
+        """Whether each of `ndim` axes may be mirrored."""
+        return self.flip if isinstance(self.flip, tuple) else (self.flip,) * ndim
+
+    def lengths(self, ndim: int) -> tuple[float, ...]:
+        """The length of a pixel along each of `ndim` axes, in units of the shortest."""
+        return self.aspect or (1.0,) * ndim
+
+    @field_validator("aspect")
+    @classmethod
+    def _are_lengths(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if any(v <= 0 for v in value):
+            raise ValueError("every length must be above 0")
+        return value

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from unetkit.augment.draw import Draws
+
+# Along an axis longer than this the places are reckoned from a window: float32 no longer tells neighbours well apart.
+LONG = 1 << 15
 
 
 def warp(
@@ -22,15 +27,24 @@ def warp(
 
     images_CX: float32, whole images of any sizes; labels_X: uint8 on the same grids; nothing of them is copied.
     Returns (image_BCP float32, label_BP uint8) with P the shape of the patch. Linear for images, nearest for labels;
-    outside the image it is mirrored (without repeating the border pixel).
+    outside the image it is mirrored (without repeating the border pixel). Where nothing was drawn but the place, the
+    pixels are copied as they are.
     """
+    if is_crop(draws):
+        return _cropped(images_CX, labels_X, centres, patch)
     image_BCP = torch.empty((len(images_CX), images_CX[0].shape[0], *patch))
     label_BP = torch.empty((len(images_CX), *patch), dtype=torch.uint8)
     place_BDP = places(patch, draws)
     for b, (image, label, centre) in enumerate(zip(images_CX, labels_X, centres, strict=True)):
         coordinates, flat = [], torch.zeros(tuple(patch), dtype=torch.int64)
         for axis, (c, n) in enumerate(zip(centre, label.shape, strict=True)):
-            place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
+            if n > LONG:
+                place_P = mirrored(place_BDP[b, axis].double() + (c - 0.5), n)
+                start, n = _window(place_P, n)
+                place_P = (place_P - start).float()
+                image, label = image.narrow(axis + 1, start, n), label.narrow(axis, start, n)
+            else:
+                place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
             flat = flat * n + place_P.round().long()
             coordinates.append(place_P.mul(2 / n).add_(1 / n - 1))  # -1 … 1 from edge to edge, as grid_sample wants it
         image_BCP[b] = _sampled(image, torch.stack(coordinates[::-1], dim=-1))
@@ -38,9 +52,42 @@ def warp(
     return image_BCP, label_BP
 
 
+def is_crop(draws: Draws) -> bool:
+    """Whether no sample is moved, turned or bent."""
+    return draws.elastic_BDG is None and bool((draws.matrix_BDD == np.eye(draws.matrix_BDD.shape[1])).all())
+
+
+def _cropped(
+    images_CX: Sequence[torch.Tensor],
+    labels_X: Sequence[torch.Tensor],
+    centres: Sequence[Sequence[int]],
+    patch: Sequence[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`warp` where there is nothing to interpolate: exact, whatever the pixels stand for."""
+    images, labels = [], []
+    for image, label, centre in zip(images_CX, labels_X, centres, strict=True):
+        for axis, (c, length) in enumerate(zip(centre, patch, strict=True)):
+            place_P = torch.arange(c - length // 2, c - length // 2 + length)
+            index = mirrored(place_P.double(), label.shape[axis]).long()
+            image, label = image.index_select(axis + 1, index), label.index_select(axis, index)
+        images.append(image)
+        labels.append(label)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _window(place_P: torch.Tensor, n: int) -> tuple[int, int]:
+    """Start and length of the part of an axis of n pixels that holds all places, their neighbours included."""
+    low, high = (float(v) for v in torch.aminmax(place_P))
+    start, stop = math.floor(low), min(math.ceil(high) + 1, n)
+    return start, stop - start
+
+
 def _sampled(image_CX: torch.Tensor, grid_PD: torch.Tensor) -> torch.Tensor:
     """Linear interpolation at the places of a grid. The grid is taken as a batch of its parts along the first axis (and
     the image as a batch of itself, without a copy), because torch works on a batch with several threads."""
+    if grid_PD.shape[-1] == 1:  # torch has no such sampling of signals: one is an image of one row
+        row_PD = torch.cat([grid_PD, torch.zeros_like(grid_PD)], dim=-1)[None]
+        return _sampled(image_CX[:, None], row_PD)[:, 0]
     parts = 2 if grid_PD.shape[0] % 2 == 0 else 1
     grid_NPD = grid_PD.reshape(parts, -1, *grid_PD.shape[1:])
     image_NCX = image_CX[None].expand(parts, *image_CX.shape)
