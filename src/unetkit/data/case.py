@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
+
+from numpy.typing import NDArray
+
+Source: TypeAlias = Path | NDArray[Any]
+"""A file, or an array in memory."""
 
 IGNORE = 255
 """Class index of unlabelled pixels in a uint8 label; classes are 0 … K-1 with K ≤ 254."""
@@ -14,26 +20,44 @@ class Case:
     """One image with its label, where it has one.
 
     id: unique in its set; the stem that image and mask share, with the folders below the image folder (`rat1/a`).
-    images: usually one file; one file per channel where the set is kept so (nnU-Net's `_0000`, `_0001`).
-    label: the mask's file, None where there is none.
+    images: usually one file; one file per channel where the set is kept so (nnU-Net's `_0000`, `_0001`); or one array
+    (channels, *space). Space is (Y, X) for images, (X, Y, Z) as NIfTI stores volumes, (X,) for signals.
+    label: the mask's file, or an array (*space); None where there is none.
     group: patient, rat, slide … as a CSV gives it; None where it is not known.
     split: "train", "val" or "test" as folders or a CSV give it; None where nothing is said.
+    channel: only this channel of the file is the image (one lead of a recording); None: all of them.
+    spacing: of an array: distance of its elements per axis (mm, seconds); files tell their own.
     """
 
     id: str
-    images: tuple[Path, ...]
-    label: Path | None = None
+    images: tuple[Source, ...]
+    label: Source | None = None
     group: str | None = None
     split: str | None = None
+    channel: int | None = None
+    spacing: tuple[float, ...] | None = None
+
+    @property
+    def where(self) -> Path:
+        """What messages call the image: its first file, or `sample ID` for an array."""
+        first = self.images[0] if self.images else None
+        return first if isinstance(first, Path) else Path(f"sample {self.id}")
+
+    @property
+    def mask_where(self) -> Path:
+        """What messages call the mask: its file, or `the label of sample ID` for an array."""
+        return self.label if isinstance(self.label, Path) else Path(f"the label of sample {self.id}")
 
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
     """What a folder or a CSV was understood to be.
 
-    root: the folder (or the CSV). layout: a phrase for the user. cases: those with a label, in natural order.
-    unlabelled_cases: images without a mask; orphans: masks without an image. notes: what the user should know.
-    class_names, ignore: value → name, and the value of unlabelled pixels, where a `dataset.json` gives them.
+    root: the folder (or the CSV; `samples` where arrays were given). layout: a phrase for the user.
+    cases: those with a label, in natural order. unlabelled_cases: images without a mask; orphans: masks without an
+    image. notes: what the user should know.
+    class_names, ignore: value → name, and the value of unlabelled pixels, where the set states them (a
+    `dataset.json`, the marks of recordings).
     synthetic: the images are generated, not measured (a file SYNTHETIC.txt says so).
     """
 
@@ -50,4 +74,8 @@ class Discovery:
     @property
     def unlabelled(self) -> tuple[Path, ...]:
         """The image files that have no mask."""
-        return tuple(path for case in self.unlabelled_cases for path in case.images)
+        return tuple(
+            source if isinstance(source, Path) else case.where
+            for case in self.unlabelled_cases
+            for source in case.images
+        )

@@ -6,7 +6,7 @@ import dataclasses
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
@@ -14,6 +14,7 @@ from unetkit.data.case import Case, Discovery
 from unetkit.data.formats import SUFFIXES, image_paths, is_image_name, natural_key
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
+from unetkit.data.sample import Sample, read_samples
 from unetkit.data.table import is_table, read_table
 
 __all__ = ["LAYOUTS", "SYNTHETIC", "Discovery", "discover", "images_of"]
@@ -27,12 +28,15 @@ LAYOUTS = (
 )
 
 
-def discover(path: Path) -> Discovery:
-    """Understand a folder or a CSV as a set of images and masks (see LAYOUTS). Subfolders become part of the ids.
+def discover(data: str | Path | Sequence[Sample]) -> Discovery:
+    """Understand a folder or a CSV as a set of images and masks (see LAYOUTS), or take a list of samples as one.
 
-    Raises DataError: nothing there, no image, no pair (with examples of the names), ambiguous pairs.
+    Subfolders become part of the ids. Raises DataError: nothing there, no image, no pair (with examples of the names),
+    ambiguous pairs; and as `read_samples`.
     """
-    path = Path(path)
+    if not isinstance(data, str | Path):
+        return read_samples(data)
+    path = Path(data)
     _exists(path)
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):

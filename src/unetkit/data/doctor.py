@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from unetkit.core.errors import DataError
@@ -101,7 +102,7 @@ def examine(
         if progress is not None:
             progress(done, total)
     understood = _understand(discovery, masks, names, ignore, background, findings)
-    groups = find_groups(discovery.cases)
+    groups = find_groups(discovery.cases, len(images[0].shape) if images else 2)
     by_case = {image.case: image for image in images}
     findings += remarks.on_layout(discovery)
     findings += remarks.on_images(images)
@@ -119,7 +120,8 @@ def _image(case: Case, findings: list[Finding]) -> ImageFacts | None:
         return image_facts(case)
     except DataError as error:
         # of several channel files, the one that the message names
-        path = next((path for path in case.images if str(error).startswith(f"{path}: ")), case.images[0])
+        files = (source for source in case.images if isinstance(source, Path))
+        path = next((path for path in files if str(error).startswith(f"{path}: ")), case.where)
         findings.append(from_error(error, "bad-image", path))
         return None
 
@@ -128,9 +130,9 @@ def _mask(case: Case, findings: list[Finding]) -> MaskFacts | None:
     if case.label is None:
         return None
     try:
-        return mask_facts(case.id, case.label)
+        return mask_facts(case)
     except DataError as error:
-        findings.append(from_error(error, "bad-mask", case.label))
+        findings.append(from_error(error, "bad-mask", case.mask_where))
         return None
 
 

@@ -52,10 +52,11 @@ class Groups:
         return len(set(self.of.values()))
 
 
-def find_groups(cases: Sequence[Case]) -> Groups:
+def find_groups(cases: Sequence[Case], ndim: int = 2) -> Groups:
     """The groups that the user gave, else those that the names tell, else none.
 
-    A reading counts only if it makes at least two groups, and fewer groups than cases.
+    A reading counts only if it makes at least two groups, and fewer groups than cases. Slices, tiles and stacks are
+    looked for among images alone: volumes and signals (`ndim` 3 and 1) are wholes.
     """
     given = {case.id: case.group for case in cases if case.group is not None}
     if given:
@@ -65,6 +66,8 @@ def find_groups(cases: Sequence[Case]) -> Groups:
         return Groups(MappingProxyType(given), False, "given", f"{n} group{'s' * (n != 1)} as given{rest}")
     ids = [case.id for case in cases]
     for read, what, most in _readings():
+        if ndim != 2 and read in (_tile, _volume):
+            continue
         found = {i: group for i in ids if (group := read(i)) is not None}
         n = len(set(found.values()))
         if len(found) >= 0.8 * len(ids) and 2 <= n < len(found) and n <= most * len(found):
@@ -75,7 +78,7 @@ def find_groups(cases: Sequence[Case]) -> Groups:
                 "names",
                 f"{n} groups of {len(found)} cases by {what} in the names ('{example[0]}' → '{example[1]}')",
             )
-    return _stack(ids) or Groups()
+    return (_stack(ids) if ndim == 2 else None) or Groups()
 
 
 def _readings() -> list[tuple[Callable[[str], str | None], str, float]]:

@@ -101,19 +101,22 @@ class Legend(Config):
                 return np.dtype(kind)
         return np.dtype(np.int32)
 
-    def encode(self, raw: Array) -> tuple[Label, int]:
-        """A mask, (h, w) integers or (3, h, w) colours, as class indices (h, w) uint8, and the number of stray pixels.
+    def encode(self, raw: Array, coloured: bool | None = None) -> tuple[Label, int]:
+        """A mask, (*space) integers or (3, h, w) colours, as class indices (*space) uint8; and its stray pixels.
 
+        coloured: whether the first axis of `raw` is that of RGB; None: yes where there are three axes (volumes have
+        three, too: say False).
         Stray pixels have a value that belongs to no class (soft edges, JPEG damage); they get the class whose value is
         nearest (colours: in RGB). Pixels of the ignore value become `IGNORE`.
         Raises DataError: colours where the legend has numbers, values that are not finite.
         """
-        if raw.ndim == 3 and self.kind != "colours":
+        coloured = raw.ndim == 3 if coloured is None else coloured
+        if coloured and self.kind != "colours":
             if self.kind != "instances":
                 raise DataError(
                     "the mask is coloured, but the masks of this model hold numbers; save it in one channel"
                 )
-            raw = pack(raw)
+            raw, coloured = pack(raw), False
         strays = 0
         if raw.dtype.kind == "f":
             if not np.isfinite(raw).all():
@@ -123,7 +126,7 @@ class Legend(Config):
         elif raw.dtype == np.bool_:
             raw = raw.view(np.uint8)
         if self.kind == "colours":
-            label_YX, stray = self._encode_colours(pack(raw) if raw.ndim == 3 else raw.astype(np.int64) * 0x010101)
+            label_YX, stray = self._encode_colours(pack(raw) if coloured else raw.astype(np.int64) * 0x010101)
         else:
             label_YX, stray = self._encode_numbers(raw)
         return label_YX, strays or stray
@@ -143,7 +146,7 @@ class Legend(Config):
         return classes[np.searchsorted(middles, codes)], ~np.isin(codes, values)
 
     def decode(self, label_YX: Label) -> Array:
-        """Class indices (h, w) as a mask: (h, w) numbers, or (3, h, w) uint8 colours; `IGNORE` as the ignore value.
+        """Class indices (*space) as a mask: (*space) numbers, or (3, h, w) uint8 colours; `IGNORE` as the ignore value.
 
         Raises ValueError: an index that is no class of this legend.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
-from unetkit.data.formats import ImageReader, open_image
-from unetkit.data.legend import Colour, Ints, pack, unpack
+from unetkit.data.case import Case
+from unetkit.data.formats import ImageInfo, ImageReader, open_image
+from unetkit.data.legend import Colour, Ints, Label, Legend, pack, unpack
 
 Array: TypeAlias = NDArray[Any]
 
@@ -27,16 +30,17 @@ MOST_BLOBS = 1 << 26  # larger masks are not searched for connected areas
 class MaskFacts:
     """What one pass over a mask found.
 
-    values, counts: its distinct values (colours packed), ascending, and the pixels of each. solid: pixels whose four
-    neighbours have the same value; soft edges have none, areas have many. blobs: connected areas of one value other
-    than 0, where there are two such values or more. low, low_thick: pixels in the lower half of the range of values,
-    and how many of those are left without a rim of about 1 % of the image's side; (0, 0) where they are the majority.
+    values, counts: its distinct values (colours packed), ascending, and the pixels of each. solid: pixels whose direct
+    neighbours (four in an image) have the same value; soft edges have none, areas have many. blobs: connected areas of
+    one value other than 0, where there are two such values or more. low, low_thick: pixels in the lower half of the
+    range of values, and how many of those are left without a rim of about 1 % of the image's side; (0, 0) where they
+    are the majority, and in signals.
     fractional: pixels that were not whole numbers. palette: RGB colour of each value of a palette file.
     """
 
     case: str
     path: Path
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     coloured: bool
     values: Ints
     counts: Ints
@@ -46,19 +50,54 @@ class MaskFacts:
     low_thick: int = 0
     fractional: int = 0
     palette: tuple[tuple[int, Colour], ...] = ()
+    info: ImageInfo | None = None
 
 
 @dataclass(frozen=True)
 class RawMask:
-    """A mask as read: (h, w) integers or (3, h, w) colours; see `MaskFacts` for the rest."""
+    """A mask as read: integers (*space) or, where `coloured`, (3, h, w); `info` of its file; see `MaskFacts`."""
 
     array: Array
     fractional: int = 0
     palette: tuple[tuple[int, Colour], ...] = ()
+    coloured: bool = False
+    info: ImageInfo | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its size in space."""
+        return self.array.shape[1:] if self.coloured else self.array.shape
+
+
+def read_label(case: Case, legend: Legend) -> tuple[Label, int]:
+    """The label of a case as class indices (*space) uint8, and its number of stray pixels, as `Legend.encode` says.
+
+    Raises DataError as `read_raw_label`, ValueError for a case without a label.
+    """
+    mask = case_mask(case)
+    return encode(mask, legend, case.mask_where)
+
+
+def encode(mask: RawMask, legend: Legend, where: Path) -> tuple[Label, int]:
+    """`Legend.encode` of a mask. Raises DataError, naming `where`."""
+    try:
+        return legend.encode(mask.array, mask.coloured)
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from None
+
+
+def case_mask(case: Case) -> RawMask:
+    """The label of a case as it is, from its file or its array. Raises as `read_label`."""
+    if case.label is None:
+        raise ValueError(f"the case '{case.id}' has no mask")
+    if isinstance(case.label, Path):
+        return read_mask(case.label)
+    whole, fractional = _whole(case.label, case.mask_where)
+    return RawMask(whole, fractional)
 
 
 def read_raw_label(path: Path) -> Array:
-    """A mask file as (h, w) integers, or as (3, h, w) uint8 colours where it is truly coloured.
+    """A mask file as (*space) integers, or as (3, h, w) uint8 colours where it is truly coloured.
 
     A colour file whose three channels agree is grey. Palettes give their indices, or their grey values where all their
     colours are grey. Alpha is the mask where the colours are constant and it is not. Floats are rounded.
@@ -83,40 +122,40 @@ def read_mask(path: Path) -> RawMask:
     if info.channels == 3:
         colours_CYX = _grey_if_equal(colours_CYX, path)
     if info.alpha and _constant(colours_CYX) and not _constant(pixels_CYX[-1:]):
-        return RawMask(pixels_CYX[-1])
+        return RawMask(pixels_CYX[-1], info=info)
     if colours_CYX.shape[0] == 1:
         whole, fractional = _whole(colours_CYX[0], path)
-        return RawMask(whole, fractional)
+        return RawMask(whole, fractional, info=info)
     if colours_CYX.dtype != np.uint8:
         raise DataError(
             f"{path}: coloured masks are read with 8 bits per channel, this one has {info.dtype}; convert it"
         )
-    return RawMask(colours_CYX)
+    return RawMask(colours_CYX, coloured=True, info=info)
 
 
-def mask_facts(case: str, path: Path) -> MaskFacts:
-    """Look at one mask. Raises DataError as `read_raw_label`."""
-    mask = read_mask(path)
-    coloured = mask.array.ndim == 3
-    raw_YX = pack(mask.array) if coloured else mask.array
-    values, counts = _histogram(raw_YX)
+def mask_facts(case: Case) -> MaskFacts:
+    """Look at the mask of a case once. Raises as `read_label`."""
+    mask = case_mask(case)
+    raw_X = pack(mask.array) if mask.coloured else mask.array
+    values, counts = _histogram(raw_X)
     nonzero = int(np.count_nonzero(values))
     blobs = None
-    if nonzero >= 2 and raw_YX.size <= MOST_BLOBS:
+    if nonzero >= 2 and raw_X.size <= MOST_BLOBS:
         from skimage.measure import label  # half a second to import, and most masks do not need it
 
-        compact = np.searchsorted(values, raw_YX).astype(np.int32) + 1 if nonzero == len(values) else None
+        compact = np.searchsorted(values, raw_X).astype(np.int32) + 1 if nonzero == len(values) else None
         if compact is None:
-            compact = np.searchsorted(values, raw_YX).astype(np.int32)
+            compact = np.searchsorted(values, raw_X).astype(np.int32)
             zero = int(np.searchsorted(values, 0))
             compact = np.where(compact == zero, 0, compact + 1)
-        blobs = int(label(compact, background=0, return_num=True, connectivity=2)[1])
-    low, thick = (0, 0) if coloured or len(values) < 2 else _low_part(raw_YX, values)
-    shape: tuple[int, int] = (raw_YX.shape[0], raw_YX.shape[1])
-    solid = _solid(raw_YX, values, coloured) if len(values) > 2 else counts
+        blobs = int(label(compact, background=0, return_num=True, connectivity=raw_X.ndim)[1])
+    # thin structures are drawn in images and volumes; in a signal everything is as thin as a line
+    low, thick = (0, 0) if mask.coloured or len(values) < 2 or raw_X.ndim < 2 else _low_part(raw_X, values)
+    solid = _solid(raw_X, values, mask.coloured) if len(values) > 2 else counts
     return MaskFacts(
-        case, path, shape, coloured, values, counts, solid, blobs, low, thick, mask.fractional, mask.palette
-    )
+        case.id, case.mask_where, raw_X.shape, mask.coloured, values, counts, solid, blobs, low, thick,
+        mask.fractional, mask.palette, mask.info,
+    )  # fmt: skip
 
 
 def _read_palette(reader: ImageReader) -> RawMask:
@@ -125,9 +164,9 @@ def _read_palette(reader: ImageReader) -> RawMask:
     used, first = np.unique(indices_YX, return_index=True)
     of_used = colours_CYX.reshape(3, -1)[:, first].T.tolist()
     if all(r == g == b for r, g, b in of_used):  # a grey image that was saved with a palette: the greys are what counts
-        return RawMask(colours_CYX[0])
+        return RawMask(colours_CYX[0], info=reader.info)
     palette = tuple((int(v), (int(r), int(g), int(b))) for v, (r, g, b) in zip(used, of_used, strict=True))
-    return RawMask(indices_YX, 0, palette)
+    return RawMask(indices_YX, 0, palette, info=reader.info)
 
 
 def _grey_if_equal(colours_CYX: Array, path: Path) -> Array:
@@ -143,70 +182,73 @@ def _grey_if_equal(colours_CYX: Array, path: Path) -> Array:
     return colours_CYX
 
 
-def _constant(pixels_CYX: Array) -> bool:
-    return bool((pixels_CYX == pixels_CYX[:, :1, :1]).all())
+def _constant(pixels_CX: Array) -> bool:
+    first = (slice(None), *(slice(0, 1),) * (pixels_CX.ndim - 1))
+    return bool((pixels_CX == pixels_CX[first]).all())
 
 
-def _whole(raw_YX: Array, path: Path) -> tuple[Array, int]:
+def _whole(raw_X: Array, path: Path) -> tuple[Array, int]:
     """Integers, and how many pixels had to be rounded."""
-    if raw_YX.dtype == np.bool_:
-        return raw_YX.view(np.uint8), 0
-    if raw_YX.dtype.kind != "f":
-        return raw_YX, 0
-    if not np.isfinite(raw_YX).all():
-        n = int(np.count_nonzero(~np.isfinite(raw_YX)))
+    if raw_X.dtype == np.bool_:
+        return raw_X.view(np.uint8), 0
+    if raw_X.dtype.kind != "f":
+        return raw_X, 0
+    if not np.isfinite(raw_X).all():
+        n = int(np.count_nonzero(~np.isfinite(raw_X)))
         raise DataError(
             f"{path}: {n} pixels of the mask are not numbers (NaN or infinite); replace them, e.g. by 255, and pass "
             "--ignore 255"
         )
-    rounded = np.rint(raw_YX)
+    rounded = np.rint(raw_X)
     if np.abs(rounded).max(initial=0) > 2**31 - 1:
         raise DataError(f"{path}: the mask has values beyond ±2³¹; class values are small whole numbers")
-    return rounded.astype(np.int32), int(np.count_nonzero(rounded != raw_YX))
+    return rounded.astype(np.int32), int(np.count_nonzero(rounded != raw_X))
 
 
-def _bands(raw_YX: Array, overlap: int = 0) -> Iterator[Array]:
-    rows = max(1, BAND // max(1, raw_YX.shape[1]))
-    for start in range(0, raw_YX.shape[0], rows):
-        yield raw_YX[max(0, start - overlap) : start + rows + overlap]
+def _bands(raw_X: Array, overlap: int = 0) -> Iterator[Array]:
+    rows = max(1, BAND // max(1, math.prod(raw_X.shape[1:])))
+    for start in range(0, raw_X.shape[0], rows):
+        yield raw_X[max(0, start - overlap) : start + rows + overlap]
 
 
-def _histogram(raw_YX: Array) -> tuple[Ints, Ints]:
-    if raw_YX.dtype in (np.uint8, np.uint16):
-        counts = np.zeros(1 << 8 * raw_YX.dtype.itemsize, np.int64)
-        for band in _bands(raw_YX):
+def _histogram(raw_X: Array) -> tuple[Ints, Ints]:
+    if raw_X.dtype in (np.uint8, np.uint16):
+        counts = np.zeros(1 << 8 * raw_X.dtype.itemsize, np.int64)
+        for band in _bands(raw_X):
             counts += np.bincount(band.reshape(-1), minlength=len(counts))
         values = np.flatnonzero(counts)
         return values, counts[values]
-    values, counts = np.unique(raw_YX, return_counts=True)
+    values, counts = np.unique(raw_X, return_counts=True)
     return values.astype(np.int64), counts.astype(np.int64)
 
 
-def _solid(raw_YX: Array, values: Ints, coloured: bool) -> Ints:
-    """Per value, the pixels whose four neighbours have the same value (pixels of the image's rim are not counted).
+def _solid(raw_X: Array, values: Ints, coloured: bool) -> Ints:
+    """Per value, the pixels whose direct neighbours have the same value (pixels of the image's rim are not counted).
 
     Colours (packed) need only be alike: JPEG stores them at half the resolution and with noise.
     """
     solid = np.zeros(len(values), np.int64)
-    for band in _bands(raw_YX, overlap=1):
-        inner = band[1:-1, 1:-1]
+    middle, before, after = slice(1, -1), slice(None, -2), slice(2, None)
+    for band in _bands(raw_X, overlap=1):
+        inner = band[(middle,) * band.ndim]
         same = np.ones(inner.shape, bool)
-        for neighbour in (band[:-2, 1:-1], band[2:, 1:-1], band[1:-1, :-2], band[1:-1, 2:]):
+        for axis, side in itertools.product(range(band.ndim), (before, after)):
+            neighbour = band[tuple(side if a == axis else middle for a in range(band.ndim))]
             same &= (np.abs(unpack(inner) - unpack(neighbour)).max(0) <= ALIKE) if coloured else inner == neighbour
         solid += np.bincount(np.searchsorted(values, inner[same]), minlength=len(values))
     return solid
 
 
-def _low_part(raw_YX: Array, values: Ints) -> tuple[int, int]:
+def _low_part(raw_X: Array, values: Ints) -> tuple[int, int]:
     from scipy.ndimage import minimum_filter
 
     middle = (int(values[0]) + int(values[-1])) / 2
     # the middle of a huge mask tells as much as the whole
-    rows, columns = (slice(max(0, n // 2 - 2048), n // 2 + 2048) for n in raw_YX.shape)
-    low_YX = raw_YX[rows, columns] <= middle
-    low = int(np.count_nonzero(low_YX))
-    if 2 * low > low_YX.size:
+    reach = 2048 if raw_X.ndim == 2 else 128
+    low_X = raw_X[tuple(slice(max(0, n // 2 - reach), n // 2 + reach) for n in raw_X.shape)] <= middle
+    low = int(np.count_nonzero(low_X))
+    if 2 * low > low_X.size:
         return 0, 0
-    rim = max(2, round(min(low_YX.shape) * 0.008))
-    thick_YX = minimum_filter(low_YX.view(np.uint8), size=2 * rim + 1, mode="nearest")
-    return low, int(np.count_nonzero(thick_YX))
+    rim = max(2, round(min(low_X.shape) * 0.008))
+    thick_X = minimum_filter(low_X.view(np.uint8), size=2 * rim + 1, mode="nearest")
+    return low, int(np.count_nonzero(thick_X))

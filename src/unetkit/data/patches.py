@@ -23,6 +23,8 @@ class PreparedCase:
     label_X: np.ndarray
     places: dict[int, np.ndarray]
     """Class index → (n, D) positions of some of its pixels."""
+    spacing: tuple[float, ...] | None = None
+    """Distance of neighbouring elements on each axis (mm, seconds), where it is known."""
 
 
 def find_places(label_X: np.ndarray, seed: int, case_id: str) -> dict[int, np.ndarray]:

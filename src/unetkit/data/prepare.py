@@ -7,12 +7,13 @@ or the set's, are measured in one bounded pass (`image_statistics`); pixels are 
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,14 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.formats import ImageInfo, open_image
-
-if TYPE_CHECKING:
-    from unetkit.data.formats import ImageReader
+from unetkit.data.formats import ImageInfo, ImageReader, open_image
+from unetkit.data.source import ArrayImage, open_case
 
 Float = NDArray[np.float32]
 Array = NDArray[Any]
 
-BLOCK = (512, 8192)  # rows × columns read at a time while measuring: whole rows of tiles or strips, 4 Mpx
+# Read at a time while measuring, 4 Mpx: whole rows of tiles or strips of an image, slabs of a volume.
+BLOCKS = {1: (1 << 22,), 2: (512, 8192), 3: (64, 256, 256)}
 MOST_PIXELS = 64_000_000  # larger images are measured on a regular subset of their blocks
 SAMPLES = 1 << 20  # pixels per channel kept for percentiles
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
@@ -39,13 +39,14 @@ LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
 class PreparePlan(Config):
     """How pixels become the network's input.
 
-    colour: "grey" (1 channel, colours by luminance), "rgb" (3 channels, grey repeated) or "bands" (as they are).
+    colour: "grey" (1 channel, colours by luminance), "rgb" (3 channels, grey repeated), "bands" (as they are), or
+    "tokens": whole numbers from 0 that stand for things (characters), never normalised.
     normalise: "image" (each by its own statistics), "set" (by `mean` … `high` below, one value per channel), "none".
     method: "zscore", or "percentile": clipped to the `clip` percentiles first, for 16 bits and floats with outliers.
     """
 
     channels: int = Field(1, ge=1)
-    colour: Literal["grey", "rgb", "bands"] = "grey"
+    colour: Literal["grey", "rgb", "bands", "tokens"] = "grey"
     normalise: Literal["image", "set", "none"] = "image"
     method: Literal["zscore", "percentile"] = "zscore"
     clip: tuple[float, float] = (0.5, 99.5)
@@ -58,6 +59,8 @@ class PreparePlan(Config):
     def _consistent(self) -> Self:
         if self.colour != "bands" and self.channels != (needed := 3 if self.colour == "rgb" else 1):
             raise ValueError(f"colour '{self.colour}' goes with channels {needed}, not {self.channels}")
+        if self.colour == "tokens" and self.normalise != "none":
+            raise ValueError(f"tokens are numbers of things: normalise must be none, not {self.normalise}")
         if not 0 <= self.clip[0] < self.clip[1] <= 100:
             raise ValueError(f"clip holds two percentiles in ascending order between 0 and 100, not {self.clip}")
         for name in ("mean", "std", "low", "high"):
@@ -80,26 +83,28 @@ class PixelSource(Protocol):
     """What can be measured: a size, and its channels by region, not yet normalised."""
 
     @property
-    def shape(self) -> tuple[int, int]: ...
+    def shape(self) -> tuple[int, ...]: ...
 
     def channels(self, region: Region) -> Float: ...
 
 
-def to_channels(raw_CYX: Array, info: ImageInfo, plan: PreparePlan, path: Path | str) -> Float:
-    """The plan's channels (C, h, w) in float32: grey repeated for "rgb", colours to luminance for "grey".
+def to_channels(raw_CX: Array, info: ImageInfo, plan: PreparePlan, path: Path | str) -> Float:
+    """The plan's channels (C, *shape) in float32: grey repeated for "rgb", colours to luminance for "grey".
 
-    Raises DataError: a number of channels that the plan's network cannot take.
+    Raises DataError: a number of channels that the plan's network cannot take, tokens that are no whole numbers.
     """
-    has = raw_CYX.shape[0]
+    has = raw_CX.shape[0]
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite; such pixels are left out below
-        image_CYX = raw_CYX.astype(np.float32, copy=False)
+        image_CX = raw_CX.astype(np.float32, copy=False)
+    if plan.colour == "tokens":
+        _refuse_no_tokens(raw_CX, path)
     if has == plan.channels:
-        return image_CYX
+        return image_CX
     if plan.colour == "grey" and has == 3:
-        return np.tensordot(np.asarray(LUMINANCE, np.float32), image_CYX, axes=(0, 0))[None]
+        return np.tensordot(np.asarray(LUMINANCE, np.float32), image_CX, axes=(0, 0))[None]
     if plan.colour == "rgb" and has == 1:
-        return np.repeat(image_CYX, 3, axis=0)
-    takes = {"grey": "grey or RGB images", "rgb": "RGB or grey images"}.get(plan.colour)
+        return np.repeat(image_CX, 3, axis=0)
+    takes = {"grey": "grey or RGB images", "rgb": "RGB or grey images", "tokens": "one row of tokens"}.get(plan.colour)
     takes = takes or f"images with exactly {plan.channels} channel{'s' * (plan.channels != 1)}"
     raise DataError(
         f"{path}: the image has {has} channel{'s' * (has != 1)} ({info.mode}, {info.dtype}), but this network takes "
@@ -123,13 +128,14 @@ def image_statistics(
     for source in each:
         regions = list(_blocks(source.shape))
         visited = sum(region.size for region in regions)
-        step = max(1, int(np.ceil(np.sqrt(visited / samples))))
+        step = max(1, math.ceil((visited / samples) ** (1 / len(source.shape))))
         for region in regions:
-            block_CYX = source.channels(region)
-            sums.add(block_CYX)
-            offset = [-start % step for start in region.start]  # the subsample is one grid over the whole image
-            for channel, values_YX in enumerate(block_CYX[:, offset[0] :: step, offset[1] :: step]):
-                sampled[channel].append(_finite(values_YX))
+            block_CX = source.channels(region)
+            sums.add(block_CX)
+            # the subsample is one grid over the whole image
+            grid = tuple(slice(-start % step, None, step) for start in region.start)
+            for channel, values_X in enumerate(block_CX[(slice(None), *grid)]):
+                sampled[channel].append(_finite(values_X))
     return _statistics(sums, [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in sampled], plan)
 
 
@@ -160,64 +166,59 @@ def given_statistics(plan: PreparePlan) -> Statistics:
     )
 
 
-def normalise(image_CYX: Float, statistics: Statistics, plan: PreparePlan) -> Float:
-    """(image − mean) / deviation per channel, after clipping where the method is "percentile". A new (C, h, w) float32.
+def normalise(image_CX: Float, statistics: Statistics, plan: PreparePlan) -> Float:
+    """(image − mean) / deviation per channel, after clipping where the method is "percentile". A new float32 array.
 
     Pixels that are not finite become 0, the mean. `plan.normalise == "none"` changes nothing else.
     """
+    per_channel = (-1, *(1,) * (image_CX.ndim - 1))
     mean, std, low, high = (
-        v[:, None, None] for v in (statistics.mean, statistics.std, statistics.low, statistics.high)
+        v.reshape(per_channel) for v in (statistics.mean, statistics.std, statistics.low, statistics.high)
     )
-    out_CYX = np.array(image_CYX, np.float32)
-    finite = np.isfinite(out_CYX)
+    out_CX = np.array(image_CX, np.float32)
+    finite = np.isfinite(out_CX)
     if plan.normalise != "none":
         if plan.method == "percentile":
-            np.clip(out_CYX, low, high, out=out_CYX)
-        out_CYX -= mean
-        out_CYX /= std
+            np.clip(out_CX, low, high, out=out_CX)
+        out_CX -= mean
+        out_CX /= std
     if not finite.all():
-        out_CYX[~finite] = 0
-    return out_CYX
+        out_CX[~finite] = 0
+    return out_CX
 
 
 class CaseReader:
     """All files of a case, an image file, or an array in memory, as one normalised image read by region.
 
-    An array is (H, W), (H, W, C) or (C, H, W); which of the last two is told by the number of channels, and a fourth
-    channel beside three colours (alpha) is left out. Use as a context manager, or `close` it.
+    An array has `ndim` axes of space, and perhaps one of channels before or behind them: (H, W), (H, W, C), (C, H, W).
+    Which it is, is told by the number of channels; a fourth channel beside three colours (alpha) is left out. Use as a
+    context manager, or `close` it.
 
     Raises DataError: an unreadable file, channel files of different sizes, channels the plan's network cannot take, an
     array of a shape or type that is no image.
     """
 
-    def __init__(self, source: Case | Path | Array, plan: PreparePlan, statistics: Statistics | None = None) -> None:
-        """`statistics`: where they are known already (of the same image and plan), they are not measured again."""
+    def __init__(
+        self, source: Case | Path | Array, plan: PreparePlan, statistics: Statistics | None = None, ndim: int = 2
+    ) -> None:
+        """`statistics`: where they are known already (of the same image and plan), they are not measured again.
+        `ndim`: axes of space of an array; files tell their own."""
         self.plan = plan
         self._statistics = statistics
-        self._files = contextlib.ExitStack()
-        self._readers: list[ImageReader] = []
-        self._array: Array | None = None
         if isinstance(source, np.ndarray):
             self.name = "array"
-            self._array = _channels_first(source, plan)
-            self.shape: tuple[int, int] = (self._array.shape[1], self._array.shape[2])
-            return
-        paths = source.images if isinstance(source, Case) else (Path(source),)
-        self.name = source.id if isinstance(source, Case) else str(source)
+            self._reader: ImageReader = ArrayImage(Path("the array"), _channels_first(source, plan, ndim))
+        elif isinstance(source, Case):
+            self.name, self._reader = source.id, open_case(source)
+        else:
+            self.name, self._reader = str(source), open_image(Path(source))
+        info = self._reader.info
+        self.shape: tuple[int, ...] = info.shape
+        self.spacing = info.spacing
         try:
-            for path in paths:
-                self._readers.append(self._files.enter_context(open_image(path)))
-            first = self._readers[0]
-            self.shape = first.info.shape
-            for reader in self._readers[1:]:
-                if reader.info.shape != self.shape:
-                    raise DataError(
-                        f"{reader.path}: {_size(reader.info.shape)} pixels, but {first.path.name} of the same case has "
-                        f"{_size(self.shape)}; the channel files of a case must have one size"
-                    )
             # refuse wrong channels now, not in the middle of a run
-            has = sum(reader.info.channels for reader in self._readers)
-            to_channels(np.zeros((has, 0, 0), np.uint8), first.info, plan, first.path)
+            nothing_CX = np.zeros((info.channels, *(0,) * len(self.shape)), np.uint8)
+            to_channels(nothing_CX, info, plan, self._reader.path)
         except BaseException:
             self.close()
             raise
@@ -236,22 +237,16 @@ class CaseReader:
         return self._statistics
 
     def channels(self, region: Region) -> Float:
-        """The plan's channels of a region inside the image, (C, h, w) float32, not normalised."""
-        if self._array is not None:
-            rows, columns = region.slices
-            info = ImageInfo(self.shape, self._array.shape[0], False, str(self._array.dtype), "bands")
-            return to_channels(self._array[:, rows, columns], info, self.plan, "the array")
-        parts = [reader.read(region) for reader in self._readers]
-        raw_CYX = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return to_channels(raw_CYX, self._readers[0].info, self.plan, self._readers[0].path)
+        """The plan's channels of a region inside the image, (C, *shape) float32, not normalised."""
+        return to_channels(self._reader.read(region), self._reader.info, self.plan, self._reader.path)
 
     def read(self, region: Region) -> Float:
-        """A region inside the image, (C, h, w) float32, normalised."""
+        """A region inside the image, (C, *shape) float32, normalised."""
         return normalise(self.channels(region), self.statistics, self.plan)
 
     def close(self) -> None:
         """Close the files."""
-        self._files.close()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -271,9 +266,9 @@ class _Sums:
         self.sum = np.zeros(channels)
         self.squares = np.zeros(channels)
 
-    def add(self, block_CYX: Float) -> None:
-        for channel, block_YX in enumerate(block_CYX):
-            values = _finite(block_YX).astype(np.float64)
+    def add(self, block_CX: Float) -> None:
+        for channel, block_X in enumerate(block_CX):
+            values = _finite(block_X).astype(np.float64)
             if not values.size:
                 continue
             if np.isnan(self.first[channel]):
@@ -308,24 +303,35 @@ def _statistics(sums: _Sums, sampled: Sequence[Float], plan: PreparePlan) -> Sta
         return Statistics(*(values.astype(np.float32) for values in (mean, std, low, high)))
 
 
-def _blocks(shape: tuple[int, int]) -> Iterator[Region]:
+def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
     """Blocks that cover the image; of a huge one, a regular lattice of them with about `MOST_PIXELS` pixels."""
     whole = Region.of(shape)
-    rows, columns = (range(0, n, b) for n, b in zip(shape, BLOCK, strict=True))
+    block = BLOCKS[len(shape)]
+    first, *others = (range(0, n, b) for n, b in zip(shape, block, strict=True))
     if (excess := whole.size / MOST_PIXELS) > 1:
-        rows = rows[min(int(excess) // 2, len(rows) - 1) :: int(np.ceil(excess))]
-    for row in rows:
-        for column in columns:
-            yield Region((row, column), (row + BLOCK[0], column + BLOCK[1])).intersect(whole)
+        first = first[min(int(excess) // 2, len(first) - 1) :: int(np.ceil(excess))]
+    for start in itertools.product(first, *others):
+        yield Region(start, tuple(a + b for a, b in zip(start, block, strict=True))).intersect(whole)
 
 
-def _finite(values_YX: Float) -> Float:
-    finite = np.isfinite(values_YX)
-    return values_YX.reshape(-1) if finite.all() else values_YX[finite]
+def _finite(values_X: Float) -> Float:
+    finite = np.isfinite(values_X)
+    return values_X.reshape(-1) if finite.all() else values_X[finite]
 
 
-def _channels_first(array: Array, plan: PreparePlan) -> Array:
-    """(C, H, W) view of an image array. Raises DataError for what is no image of this plan.
+def _refuse_no_tokens(raw_CX: Array, path: Path | str) -> None:
+    """Raise DataError where numbers are not whole, below 0, or beyond what float32 holds exactly."""
+    if raw_CX.size and not (
+        0 <= raw_CX.min() <= raw_CX.max() < 1 << 24 and (raw_CX.dtype.kind in "bui" or bool((raw_CX % 1 == 0).all()))
+    ):
+        raise DataError(
+            f"{path}: the network takes tokens, whole numbers from 0 on, but this holds {raw_CX.min():g} … "
+            f"{raw_CX.max():g} ({raw_CX.dtype}); number the things that occur"
+        )
+
+
+def _channels_first(array: Array, plan: PreparePlan, ndim: int) -> Array:
+    """(C, *space) view of an image array. Raises DataError for what is no image of this plan.
 
     For a grey network (1, H, 3) is one channel, three pixels wide, and not one row of RGB.
     """
@@ -336,23 +342,21 @@ def _channels_first(array: Array, plan: PreparePlan) -> Array:
         )
     if 0 in array.shape:
         raise DataError(f"{where} is empty; an image has at least one pixel")
-    counts = {plan.channels} if plan.colour == "bands" else {1, 3, 4}
-    if array.ndim == 2 and 1 in counts:
+    coloured = plan.colour in ("grey", "rgb")
+    counts = {1, 3, 4} if coloured else {plan.channels}
+    if array.ndim == ndim and 1 in counts:
         return array[None]
-    if array.ndim == 3:
-        if array.shape[2] in counts and not (array.shape[0] == 1 and plan.channels == 1):
-            array = np.moveaxis(array, 2, 0)
+    if array.ndim == ndim + 1:
+        if array.shape[-1] in counts and not (array.shape[0] == 1 and plan.channels == 1):
+            array = np.moveaxis(array, -1, 0)
         if array.shape[0] in counts:
-            return array[:3] if array.shape[0] == 4 and plan.colour != "bands" else array
+            return array[:3] if array.shape[0] == 4 and coloured else array
+    what, space = {1: ("signal", "samples"), 2: ("image", "height, width"), 3: ("volume", "x, y, z")}[ndim]
     raise DataError(
-        f"{where} is no image for this network; it takes one at a time: (height, width), (height, width, channels) or "
-        f"(channels, height, width), with {_either(counts)} channels"
+        f"{where} is no {what} for this network; it takes one at a time: ({space}), ({space}, channels) or "
+        f"(channels, {space}), with {_either(counts)} channels"
     )
 
 
 def _either(counts: set[int]) -> str:
     return " or ".join(str(n) for n in sorted(counts))
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[1]} × {shape[0]}"

@@ -8,13 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from unetkit.data.case import Case, Discovery
 from unetkit.data.finding import Finding
 from unetkit.data.groups import Groups
-from unetkit.data.images import ImageFacts, size
+from unetkit.data.images import ImageFacts
 from unetkit.data.legend import Legend, percent, show
 from unetkit.data.masks import MaskFacts
+from unetkit.data.sizes import extent, size, units
 from unetkit.data.survey import MaskSurvey
 
 RARE = 0.001  # a class on less than this share of the labelled pixels hardly occurs
 FEW_CASES = 3  # … as does one in fewer masks than this
+_KINDS = {1: "a signal", 2: "an image", 3: "a volume"}
+_MIXED = {
+    "mixed-channels": "channels",
+    "mixed-depth": "kinds of numbers",
+    "mixed-sizes": "sizes",
+    "mixed-spacing": "spacings",
+}
 MANY_STRAYS = 0.01  # of a mask's pixels: from here on strays are a warning, below a note
 
 
@@ -46,13 +54,13 @@ def on_images(images: Sequence[ImageFacts]) -> Iterator[Finding]:
         if image.constant:
             yield Finding(
                 severity="warning", code="constant-image", file=str(image.path),
-                message=f"the image is empty: every pixel has the value {image.low:g}",
+                message=f"the image is empty: every {units(len(image.shape), 1)} has the value {image.low:g}",
                 fix="export it again, or remove it with its mask",
             )  # fmt: skip
         if image.not_finite:
             yield Finding(
                 severity="warning", code="not-finite", file=str(image.path),
-                message=f"{image.not_finite} pixels are not numbers (NaN or infinite)",
+                message=f"{image.not_finite} {units(len(image.shape))} are not numbers (NaN or infinite)",
                 fix="they are read as the image's mean; replace them, and set the mask there to the ignore value",
             )  # fmt: skip
         if image.orientation != 1:
@@ -73,7 +81,20 @@ def on_images(images: Sequence[ImageFacts]) -> Iterator[Finding]:
         lambda i: i.dtype,
         "save all with one bit depth, or normalise each image by itself",
     )
+    if (several := sorted({len(image.shape) for image in images}))[1:]:
+        first, other = (next(i for i in images if len(i.shape) == ndim) for ndim in several[:2])
+        yield Finding(
+            severity="error", code="mixed-dimensions", file=str(other.path),
+            message=f"this is {_KINDS[several[1]]} ({extent(other.shape)}), but {first.path} is {_KINDS[several[0]]} "
+            f"({extent(first.shape)})",
+            fix="a network works in one number of dimensions; put each kind into a folder of its own",
+        )  # fmt: skip
+        return
     yield from _mixed(images, "mixed-sizes", "note", lambda i: size(i.shape), "")
+    yield from _mixed(
+        images, "mixed-spacing", "warning", _spacing,
+        "nothing is resampled: what looks alike has different sizes in pixels; resample them to one spacing",
+    )  # fmt: skip
 
 
 def on_sizes(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> Iterator[Finding]:
@@ -82,11 +103,11 @@ def on_sizes(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> It
         image = images.get(mask.case)
         if image is None or image.shape == mask.shape:
             continue
+        order = " (width × height)" if len(image.shape) == len(mask.shape) == 2 else ""
         turned = image.shape == mask.shape[::-1]
         yield Finding(
             severity="error", code="size-mismatch", file=str(mask.path),
-            message=f"the mask is {size(mask.shape)} pixels, its image {image.path.name} {size(image.shape)} (width × "
-            f"height)",
+            message=f"the mask is {extent(mask.shape)}, its image {image.path.name} {size(image.shape)}{order}",
             fix="turn the mask (or the image) by a quarter" if turned else
             "export the mask at the image's size (resize without interpolation), or check that it is this image's",
         )  # fmt: skip
@@ -151,20 +172,21 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
     for case in survey.cases:
         n = sum(case.counts) + case.ignored
         if case.strays:
-            values = ", ".join(f"{show(v)} ({k} pixel{'s' * (k != 1)})" for v, k in case.stray_values)
+            values = ", ".join(f"{show(v)} ({k} {units(len(case.shape), k)})" for v, k in case.stray_values)
             more = " and others" if sum(k for _, k in case.stray_values) < case.strays else ""
             yield Finding(
                 severity="warning" if case.strays >= MANY_STRAYS * n else "note",
                 code="stray-values", file=str(case.path),
-                message=f"{case.strays} pixels ({percent(case.strays / n)} of the mask) have values of no class: "
-                f"{values or 'not whole numbers'}{more}",
+                message=f"{case.strays} {units(len(case.shape))} ({percent(case.strays / n)} of the mask) have values of "
+                f"no class: {values or 'not whole numbers'}{more}",
                 fix="they are read as the nearest class; save masks as PNG or TIFF, without smoothing, to be exact",
             )  # fmt: skip
         present = [k for k, pixels in enumerate(case.counts) if pixels]
         if not present:
             yield Finding(
                 severity="warning", code="unlabelled-mask", file=str(case.path),
-                message="every pixel of the mask has the ignore value: nothing can be learned from it",
+                message=f"every {units(len(case.shape), 1)} of the mask has the ignore value: nothing can be learned "
+                "from it",
                 fix="annotate it, or remove it",
             )  # fmt: skip
         elif present == [legend.background]:
@@ -176,7 +198,7 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
         elif len(present) == 1:
             yield Finding(
                 severity="warning", code="constant-mask", file=str(case.path),
-                message=f"every pixel of the mask is '{legend.names[present[0]]}'",
+                message=f"every {units(len(case.shape), 1)} of the mask is '{legend.names[present[0]]}'",
                 fix="check that the mask belongs to this image",
             )  # fmt: skip
     yield from _rare(legend, survey)
@@ -184,6 +206,7 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
 
 def _rare(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
     total = sum(survey.counts)
+    unit = units(len(survey.cases[0].shape))
     for index in legend.foreground:
         pixels, name = survey.counts[index], legend.names[index]
         masks = sum(case.counts[index] > 0 for case in survey.cases)
@@ -195,10 +218,19 @@ def _rare(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
         elif pixels < RARE * total or (masks < FEW_CASES <= len(survey.cases)):
             yield Finding(
                 severity="warning", code="rare-class", file="",
-                message=f"the class '{name}' hardly occurs: {percent(pixels / total)} of the pixels, in {masks} of "
+                message=f"the class '{name}' hardly occurs: {percent(pixels / total)} of the {unit}, in {masks} of "
                 f"{len(survey.cases)} masks",
                 fix="annotate more images that show it, or join it with another class",
             )  # fmt: skip
+
+
+def _spacing(image: ImageFacts) -> str:
+    """The spacing in words; differences that are below what a scanner's header rounds to do not count."""
+    if image.spacing is None:
+        return "not known"
+    if len(image.spacing) == 1:
+        return f"{1 / image.spacing[0]:.4g} Hz"
+    return " × ".join(f"{s:.2g}" for s in image.spacing) + " mm"
 
 
 def _mixed(
@@ -211,7 +243,7 @@ def _mixed(
         f" and {len(kinds) - 4} more" if len(kinds) > 4 else ""
     )
     odd = next(image for image in images if kind(image) == kinds[-1][0])
-    what = {"mixed-channels": "channels", "mixed-depth": "kinds of numbers", "mixed-sizes": "sizes"}[code]
+    what = _MIXED[code]
     yield Finding.model_validate(
         {
             "severity": severity,

@@ -12,9 +12,10 @@ from unetkit.core.files import atomic
 from unetkit.core.machine import free_memory
 from unetkit.data.case import Case
 from unetkit.data.legend import Legend
-from unetkit.data.masks import read_raw_label
+from unetkit.data.masks import read_label
 from unetkit.data.patches import PreparedCase, find_places
 from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.sizes import extent, size
 
 # Share of the free memory that prepared cases may take; the network needs the rest.
 SHARE = 0.25
@@ -37,21 +38,21 @@ def prepare_cases(
     prepared, used = [], 0
     for number, case in enumerate(cases):
         if case.label is None:
-            raise DataError(f"{case.images[0]}: has no mask; training needs one")
+            raise DataError(f"{case.where}: has no mask; training needs one")
         with CaseReader(case, plan) as reader:
-            image_CX = reader.read(reader.whole)
-        label_X, _ = legend.encode(read_raw_label(case.label))
+            image_CX, spacing = reader.read(reader.whole), reader.spacing
+        label_X, _ = read_label(case, legend)
         if label_X.shape != image_CX.shape[1:]:
             raise DataError(
-                f"{case.label}: {_size(label_X.shape)} pixels, but its image {case.images[0].name} has"
-                f" {_size(image_CX.shape[1:])}; make them equal"
+                f"{case.mask_where}: {extent(label_X.shape)}, but its image {case.where.name} has"
+                f" {size(image_CX.shape[1:])}; make them equal"
             )
         places = find_places(label_X, seed, case.id)
         used += image_CX.nbytes + label_X.nbytes
         if used > limit:
             image_CX = _mapped(image_CX, folder / f"{number:05d}-image.npy")
             label_X = _mapped(label_X, folder / f"{number:05d}-label.npy")
-        prepared.append(PreparedCase(case.id, image_CX, label_X, places))
+        prepared.append(PreparedCase(case.id, image_CX, label_X, places, spacing))
     return prepared
 
 
@@ -61,7 +62,3 @@ def _mapped(array: np.ndarray, path: Path) -> np.ndarray:
         np.save(temporary, array, allow_pickle=False)
     mapped: np.ndarray = np.load(path, mmap_mode="c", allow_pickle=False)
     return mapped
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in reversed(shape))

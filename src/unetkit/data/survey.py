@@ -26,7 +26,7 @@ class CaseSurvey:
 
     case: str
     path: Path
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     counts: tuple[int, ...]
     ignored: int
     strays: int
@@ -68,12 +68,12 @@ def infer_legend(
 
     names: of the classes in ascending order of value (colours: most frequent first), or of all but the background.
     ignore: the value of unlabelled pixels. background: a value, "none" (every class counts), or "auto" (by rule).
-    given: values and names that the set's own description states (nnU-Net's `dataset.json`).
+    given: values and names that the set states itself (nnU-Net's `dataset.json`, the marks of recordings).
 
     Raises DataError: an unreadable mask, no masks, masks that hold one value only, or that are no masks.
     Raises PlanError: names or a background that do not fit the values found.
     """
-    facts = [mask_facts(case.id, case.label) for case in cases if case.label is not None]
+    facts = [mask_facts(case) for case in cases if case.label is not None]
     return legend_from(facts, names, ignore, background, given)
 
 
@@ -107,7 +107,7 @@ def legend_from(
         if given:
             stated = {int(value): label for value, label in sorted(given.items()) if value != ignore}
             groups: list[tuple[int, ...]] = [(value,) for value in stated]
-            why = "the values are those that dataset.json states"
+            why = "the values and their names are those that the set itself states"
             names = names or list(stated.values())
         else:
             groups, why = choose_classes(facts, pooled, asked)

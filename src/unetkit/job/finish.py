@@ -14,7 +14,7 @@ from unetkit.core.events import Done, Event, Progress, Saved, Started
 from unetkit.core.files import atomic, write_json
 from unetkit.core.machine import format_duration
 from unetkit.data.case import Case
-from unetkit.data.masks import read_raw_label
+from unetkit.data.masks import read_label
 from unetkit.data.prepare import CaseReader
 from unetkit.job.record import record_timing
 from unetkit.metrics.scores import CaseScores, Scores, score_case
@@ -95,9 +95,7 @@ def _predict(predictor: Predictor, case: Case, plan: Plan) -> NDArray[np.uint8]:
 
 
 def _truth(case: Case, plan: Plan) -> NDArray[np.uint8]:
-    if case.label is None:
-        raise ValueError(f"{case.id} has no mask")
-    return plan.data.legend.encode(read_raw_label(case.label))[0]
+    return read_label(case, plan.data.legend)[0]
 
 
 def _write_examples(run: Path, plan: Plan, cases: Sequence[Case], scores: Scores, predictor: Predictor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,18 +26,23 @@ PaletteAs: TypeAlias = Literal["colours", "indices"]
 class ImageInfo:
     """What the header of an image file says.
 
-    shape: (height, width) in pixels. channels: colour channels, alpha not counted (a palette has 3).
+    shape: (height, width) in pixels; (X, Y, Z) of a volume, as its file stores them; (samples,) of a signal.
+    channels: colour channels, alpha not counted (a palette has 3).
     alpha: whether there is an alpha channel besides. dtype: numpy name of the values. mode: how the channels are meant.
     orientation: the EXIF/TIFF orientation 1 … 8. It is never applied (an image and its mask must be treated alike, and
     masks seldom carry it), only reported.
+    spacing: distance of neighbouring elements on each axis (mm in volumes, seconds in signals); None: not known.
+    affine: where a volume lies in the scanner, the 16 numbers of its matrix row by row; None: not known.
     """
 
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     channels: int
     alpha: bool
     dtype: str
     mode: Mode
     orientation: int = 1
+    spacing: tuple[float, ...] | None = None
+    affine: tuple[float, ...] | None = None
 
 
 class ImageReader(ABC):
@@ -47,7 +53,7 @@ class ImageReader(ABC):
         self.info = info
 
     def read(self, region: Region | None = None, palette: PaletteAs = "colours", alpha: bool = False) -> Array:
-        """Pixels of `region` (default: all), an array of their own: (C, h, w) in the file's type and native byte order.
+        """Pixels of `region` (default: all), an array of their own: (C, *shape) in the file's type, native byte order.
 
         palette: a palette image as its RGB colours, or as its indices (1, h, w). alpha: the alpha channel comes last,
         where there is one (not with indices). One-bit files give uint8 0 and 255.
@@ -55,7 +61,7 @@ class ImageReader(ABC):
         """
         whole = Region.of(self.info.shape)
         box = whole if region is None else region
-        if len(box.start) != 2 or not whole.contains(box):
+        if len(box.start) != len(whole.start) or not whole.contains(box):
             raise ValueError(f"{box} leaves the image {self.path} of {self.info.shape} pixels")
         return self._read(box, palette, alpha)
 
@@ -77,21 +83,21 @@ class ImageReader(ABC):
 class ImageWriter(ABC):
     """An image being written. Use as a context manager: it appears, whole, when the block ends without an error."""
 
-    def __init__(self, path: Path, shape: tuple[int, int], channels: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], channels: int, dtype: np.dtype[Any]) -> None:
         self.path = path
         self.shape = shape
         self.channels = channels
         self.dtype = dtype
-        self._missing = shape[0] * shape[1]
+        self._missing = math.prod(shape)
         self._cleanup = contextlib.ExitStack()
 
-    def write(self, region: Region, array_CYX: Array) -> None:
-        """Write (C, h, w) pixels; (h, w) will do for one channel. Each pixel is written exactly once, in any order.
+    def write(self, region: Region, array_CX: Array) -> None:
+        """Write (C, *shape) pixels; (*shape) will do for one channel. Each pixel is written exactly once, in any order.
 
         Raises ValueError: the region leaves the image, or the array does not fit the region, channels or type.
         """
-        array = array_CYX[None] if array_CYX.ndim == 2 else array_CYX
-        if len(region.start) != 2 or not Region.of(self.shape).contains(region):
+        array = array_CX[None] if array_CX.ndim == len(self.shape) else array_CX
+        if len(region.start) != len(self.shape) or not Region.of(self.shape).contains(region):
             raise ValueError(f"{region} leaves the image {self.path} of {self.shape} pixels")
         if array.shape != (self.channels, *region.shape):
             raise ValueError(f"{self.path}: an array of {array.shape} does not fit {(self.channels, *region.shape)}")
@@ -104,7 +110,7 @@ class ImageWriter(ABC):
             self._write(region, array)
 
     @abstractmethod
-    def _write(self, region: Region, array_CYX: Array) -> None: ...
+    def _write(self, region: Region, array_CX: Array) -> None: ...
 
     @abstractmethod
     def _open(self) -> None: ...

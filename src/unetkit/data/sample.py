@@ -1,0 +1,108 @@
+"""`Sample`: an image in memory with its label; a list of them is a data set like any folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError
+from unetkit.data.case import Case, Discovery
+from unetkit.data.pairs import SPLITS
+from unetkit.data.sizes import extent
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image as an array, with its label: a signal, an image or a volume.
+
+    image: (*space) or (channels, *space), real numbers, in the units that new images will have.
+    label: (*space) of whole numbers, one per class (or instance numbers); None: not used for training.
+    id: its name (None: its number). group: patient, slide … (groups are never split between training and validation).
+    split: "train", "val" or "test"; None: unetkit decides. spacing: distance of neighbouring elements on each axis (mm,
+    seconds); None: not known.
+    """
+
+    image: Array
+    label: Array | None = None
+    id: str | None = None
+    group: str | None = None
+    split: str | None = None
+    spacing: tuple[float, ...] | None = None
+
+
+def read_samples(samples: Sequence[Sample]) -> Discovery:
+    """The cases of a list of samples, in its order. The labels tell how many axes space has.
+
+    Raises DataError: none has a label, two of one name, axes or sizes or types that do not fit, an unknown split.
+    """
+    items = list(samples)
+    odd: object = next((item for item in items if not isinstance(item, Sample)), None)
+    if odd is not None:
+        raise DataError(f"{type(odd).__name__} is no Sample; give a folder, or a list of unetkit.Sample(image, label)")
+    names = [item.id if item.id is not None else str(number) for number, item in enumerate(items)]
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"two samples are called '{name}'; give each an id of its own")
+        seen.add(name)
+    labels = zip(names, (item.label for item in items), strict=True)
+    labelled = [(name, np.ndim(label)) for name, label in labels if label is not None]
+    if not labelled:
+        raise DataError(
+            f"none of the {len(items)} samples has a label; give Sample(image, label) for those to learn from"
+        )
+    first, ndim = labelled[0]
+    for name, other in labelled:
+        if other != ndim:
+            raise DataError(
+                f"the label of sample {first} has {ndim} axes and that of sample {name} {other}; train on signals, "
+                "images or volumes, one kind at a time"
+            )
+    if not 1 <= ndim <= 3:
+        raise DataError(f"the label of sample {first} has {ndim} axes; signals have 1, images 2, volumes 3")
+    cases = [_case(name, item, ndim) for name, item in zip(names, items, strict=True)]
+    return Discovery(
+        root=Path("samples"),
+        layout=f"{len(items)} arrays in memory",
+        cases=tuple(case for case in cases if case.label is not None),
+        unlabelled_cases=tuple(case for case in cases if case.label is None),
+    )
+
+
+def _case(name: str, sample: Sample, ndim: int) -> Case:
+    where = f"sample {name}"
+    image, label = np.asarray(sample.image), None if sample.label is None else np.asarray(sample.label)
+    for what, array in (("image", image), ("label", label)):
+        if array is not None and (array.dtype.kind not in "buif" or 0 in array.shape):
+            raise DataError(
+                f"{where}: its {what} has the shape {array.shape} and the type {array.dtype}; give real numbers, and "
+                "at least one"
+            )
+    if image.ndim == ndim:
+        image_CX = image[None]
+    elif image.ndim == ndim + 1:
+        # colours come last in many libraries; where the label's shape says so, that is what is meant
+        last = label is not None and image.shape[:-1] == label.shape and image.shape[1:] != label.shape
+        image_CX = np.moveaxis(image, -1, 0) if last else image
+    else:
+        raise DataError(
+            f"{where}: its image has the shape {image.shape}, but labels here have {ndim} axes; give (*space) or "
+            "(channels, *space)"
+        )
+    if label is not None and image_CX.shape[1:] != label.shape:
+        raise DataError(
+            f"{where}: its image has {extent(image_CX.shape[1:])} and its label {extent(label.shape)}; make them equal"
+        )
+    if sample.split is not None and sample.split not in SPLITS.values():
+        raise DataError(f"{where}: the split '{sample.split}' is none of train, val, test")
+    spacing = None if sample.spacing is None else tuple(float(s) for s in sample.spacing)
+    if spacing is not None and (len(spacing) != ndim or not all(0 < s < np.inf for s in spacing)):
+        raise DataError(f"{where}: its spacing is {spacing}; give one distance above 0 for each of the {ndim} axes")
+    return Case(name, (image_CX,), label, sample.group, sample.split, spacing=spacing)
