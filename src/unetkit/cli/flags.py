@@ -120,6 +120,10 @@ class Choices:
     model: Annotated[
         str | None, Parameter(group=_CHOICES, metavar="NAME", help="A named network, such as unet or resunet-small.")
     ] = None
+    start: Annotated[
+        Path | None,
+        Parameter(group=_CHOICES, metavar="RUN", help="Begin with the network and weights of this run (fine-tuning)."),
+    ] = None
     settings: Annotated[
         Path | None, Parameter(group=_CHOICES, metavar="FILE", help="YAML or JSON file of fields, such as a plan.yaml.")
     ] = None
@@ -148,7 +152,8 @@ class Choices:
         if self.model is not None:
             preset(self.model)
         names = ("seed", "precision", "layout", "device", "model")
-        return {name: getattr(self, name) for name in names} | {"settings": settings | given}
+        start = None if self.start is None else str(self.start)
+        return {name: getattr(self, name) for name in names} | {"start": start, "settings": settings | given}
 
 
 # What holds where the user gives no option of a group.

@@ -29,7 +29,8 @@ class DataPlan(Config):
 
     path: str
     legend: Legend
-    cases: int = Field(ge=1)
+    cases: int = Field(ge=0)
+    """Pairs of image and mask; 0: the weights were imported, and no data were seen."""
     digest: str
     """A digest of the names and contents of all images and masks: a resumed run refuses data that changed."""
     layout: str = ""
@@ -133,6 +134,8 @@ class Request(Config):
     ignore: int | tuple[int, int, int] | None = None
     background: int | tuple[int, int, int] | Literal["auto", "none"] = "auto"
     model: str | None = None
+    start: str | None = None
+    """The run folder whose network and weights training begins with."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"
     device: str = "auto"
