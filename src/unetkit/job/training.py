@@ -14,12 +14,13 @@ from unetkit.data.split import write_split
 from unetkit.data.store import prepare_cases
 from unetkit.job.finish import finish
 from unetkit.job.record import first_command, record_command, record_timing
+from unetkit.job.starting import begin_with, read_start
 from unetkit.job.understand import Earlier, understand
 from unetkit.plan.make import Planned, make_plan
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
 from unetkit.train.log import EventLog
-from unetkit.train.loop import Outcome, fit
+from unetkit.train.loop import START, Outcome, fit
 from unetkit.train.state import read_position
 
 FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprint.json", "report.html"
@@ -64,12 +65,15 @@ def _training(
         understood = yield from understand(data, request, Earlier(plan.data, run / SPLIT))
         reserve = 0.0  # the saved state knows it
     else:
+        start = read_start(request.start)
         understood = yield from understand(data, request)
         planned = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
         plan, reserve = planned.plan, planned.reserve
         write_split(run / SPLIT, understood.discovery.cases, understood.split)
         write_json(run / FINDINGS, [finding.model_dump(mode="json") for finding in understood.diagnosis.findings])
         write_json(run / FINGERPRINT, planned.facts.model_dump(mode="json"))
+        if start is not None:
+            yield from begin_with(start, run, plan)
         plan.save(run / PLAN)  # last: a folder with a plan has everything a resumed run needs
         yield Saved(path=str(run / PLAN), what="the plan, with the reason for every decision")
     record_command(run)
@@ -99,7 +103,7 @@ def _refuse_foreign(run: Path) -> None:
     if run.is_file():
         raise RunError(f"{run}: is a file; name a new folder with -o")
     if run.is_dir() and not (run / PLAN).exists():
-        ours = {".lock", FINDINGS, SPLIT, FINGERPRINT, "events.jsonl", "environment.json", "prepared"}
+        ours = {".lock", FINDINGS, SPLIT, FINGERPRINT, START, "events.jsonl", "environment.json", "prepared"}
         others = [p.name for p in run.iterdir() if p.name not in ours and not p.name.startswith(".")]
         if others:
             raise RunError(

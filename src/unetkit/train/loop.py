@@ -20,7 +20,7 @@ from unetkit.core.rng import key
 from unetkit.data.patches import PreparedCase
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build
-from unetkit.nets.weights import save_weights
+from unetkit.nets.weights import load_weights, save_weights
 from unetkit.plan.budget import arithmetic_of, place
 from unetkit.plan.plan import Plan
 from unetkit.train.log import EventLog
@@ -31,6 +31,8 @@ from unetkit.train.step import Batches, train_step
 from unetkit.train.validate import validate
 
 BEST, LAST = "weights.safetensors", "last.safetensors"
+# What a run that goes on from another run's weights begins with; copied once, so that the other need not stay.
+START = "start.safetensors"
 # Saving may take one fortieth of the time: where it is slow, the state is saved more seldom than the plan says.
 SAVE_SHARE = 40.0
 # A validation this close to the best counts as equal, and the later, more trained weights are kept.
@@ -62,6 +64,8 @@ def fit(
     arithmetic = arithmetic_of(plan.machine)
     torch.set_num_threads(arithmetic.threads)
     net = place(build(plan.net, seed=key(plan.seed, "weights")), arithmetic)
+    if plan.request.start is not None and read_position(run) is None:
+        load_weights(net, run / START, strict=False)
     optimiser = make_optimiser(net, plan.optim)
     average = Average(net, plan.optim.ema)
     remove_partial(run)
