@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unetkit.api import Run, check, evaluate, open_run, plan, predict, report, train
+    from unetkit.api import Run, check, evaluate, import_weights, open_run, plan, predict, report, train
     from unetkit.core.errors import UnetkitError
     from unetkit.nets import UNet
     from unetkit.nets.spec import NetSpec
     from unetkit.plan.plan import Plan, Request
 
 _HOME = {
-    **dict.fromkeys(("Run", "check", "evaluate", "open_run", "plan", "predict", "report", "train"), "unetkit.api"),
+    **dict.fromkeys(
+        ("Run", "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train"), "unetkit.api"
+    ),
     "UnetkitError": "unetkit.core.errors",
     "NetSpec": "unetkit.nets.spec",
     "UNet": "unetkit.nets",
@@ -41,6 +43,7 @@ __all__ = [
     "UnetkitError",
     "check",
     "evaluate",
+    "import_weights",
     "open_run",
     "plan",
     "predict",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ from unetkit.data.discover import discover
 from unetkit.data.doctor import Diagnosis, examine
 from unetkit.data.prepare import CaseReader
 from unetkit.evaluate.folders import EvaluateOptions, evaluate_folders
+from unetkit.job.importing import Imported, ImportRequest, refuse_report
+from unetkit.job.importing import import_weights as importing
 from unetkit.job.scoring import scoring
 from unetkit.job.training import planning, training
 from unetkit.metrics.scores import Scores
@@ -115,19 +117,21 @@ def train(
     *,
     minutes: float | None = None,
     steps: int | None = None,
+    start: PathLike | None = None,
     listen: Listen | None = None,
 ) -> Run:
     """Train on a folder of images and masks into the folder `run`; the same call goes on with an interrupted run.
 
     Without `minutes` or `steps`, training stops when validation has settled. Everything else is in `request`. Ctrl-C
-    finishes the step, saves, and returns a Run that is not `finished`.
+    finishes the step, saves, and returns a Run that is not `finished`. `start`: a run whose network and weights training
+    begins with (fine-tuning; other channels and classes are allowed).
 
     Raises DataError (what is wrong with the data), PlanError (a setting), RunError (the folder holds something else, or
     the data or the request changed since), MachineError (disk, memory, device).
     """
     with stop_on_signal() as stopped:
         finished = drain(
-            training(Path(data), Path(run), _request(request, minutes, steps), stopped), listen or notebook_listener()
+            training(Path(data), Path(run), _request(request, minutes, steps, start), stopped), listen or notebook_listener()
         )
     return Run(Path(run), finished)
 
@@ -188,9 +192,38 @@ def evaluate(
 
 
 def report(run: PathLike) -> Path:
-    """Write `report.html` and the model card of a run from its records, and return the page's path."""
+    """Write `report.html` and the model card of a run from its records, and return the page's path.
+
+    Raises RunError: no such run, or one of imported weights, of which there is nothing to report.
+    """
+    refuse_report(Path(run))
     write_model_card(Path(run))
     return write_report(Path(run))
+
+
+def import_weights(
+    checkpoint: PathLike,
+    model: str,
+    run: PathLike,
+    *,
+    classes: Sequence[str] | None = None,
+    channels: int | None = None,
+    ndim: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+    partial: bool = False,
+) -> Imported:
+    """Make a run folder of weights from elsewhere: a safetensors file, or one that `torch.save(net.state_dict())` wrote.
+
+    `model`: the named network that they are of; `settings` change its fields (`{"net.channels": [64, 128]}`) or how
+    images are prepared (`prepare.…`). None: as the checkpoint tells. Tensors are matched by name, then by order and
+    shape; the result says what matched. With `partial`, what found nothing stays as drawn.
+
+    Raises RunError (the file is no checkpoint, or would run code; the folder holds something), PlanError, SpecError,
+    and UnfilledError, a RunError, where a part of the network found nothing.
+    """
+    values = {"model": model, "classes": classes, "channels": channels, "ndim": ndim, "partial": partial}
+    request = ImportRequest.parse(values | {"settings": dict(settings or {})}, "the import")
+    return importing(Path(checkpoint), Path(run), request)
 
 
 def training_events(
@@ -200,8 +233,11 @@ def training_events(
     return training(Path(data), Path(run), request, stopped)
 
 
-def _request(request: Request | None, minutes: float | None, steps: int | None) -> Request:
-    given = {name: value for name, value in (("minutes", minutes), ("steps", steps)) if value is not None}
+def _request(
+    request: Request | None, minutes: float | None, steps: int | None, start: PathLike | None = None
+) -> Request:
+    values = {"minutes": minutes, "steps": steps, "start": None if start is None else str(start)}
+    given = {name: value for name, value in values.items() if value is not None}
     return Request.parse({**(request or Request()).model_dump(), **given}, "train")
 
 

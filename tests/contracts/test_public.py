@@ -11,7 +11,7 @@ import unetkit
 
 NAMES = [
     "NetSpec", "Plan", "Request", "Run", "UNet", "UnetkitError",
-    "check", "evaluate", "open_run", "plan", "predict", "report", "train",
+    "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train",
 ]  # fmt: skip
 
 

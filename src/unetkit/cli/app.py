@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from unetkit import __version__
+from unetkit.cli import importing
 from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, make_request, whole
 from unetkit.core.errors import PlanError
 
@@ -24,6 +25,7 @@ EXAMPLES = {
     "predict": "unetkit predict run images/ -o masks",
     "evaluate": "unetkit evaluate run held-out/",
     "report": "unetkit report run",
+    "import": "unetkit import weights.pt --model unet -o run",
 }
 
 app = App(
@@ -320,6 +322,22 @@ def report(run: RunFolder, /, *, quiet: Quiet = False) -> int:
         page = api.report(run)
     terminal.result(f"{page}: open it in a browser")
     return 0
+
+
+app.command(
+    importing.import_checkpoint,
+    name="import",
+    sort_key=9,
+    usage="Usage: unetkit import CHECKPOINT --model NAME -o RUN [OPTIONS]",
+    help="Make a run of weights from elsewhere.\n\n"
+    "Tensors are matched by name, then by order and shape; what matched is shown, and what did not. Files that would "
+    "run code are refused. Exit status 1: a part of the network found nothing; nothing was written.",
+    help_epilogue=_example(
+        EXAMPLES["import"],
+        "unetkit import best.safetensors --model unet --set net.channels=64,128,256,512 -o run",
+        "unetkit train cells/ -o new --start run --minutes 6",
+    ),
+)
 
 
 def _terminal(quiet: bool = False, json: bool = False) -> Terminal:

@@ -81,12 +81,7 @@ class Masks:
 
     def values(self) -> dict[str, Any]:
         """As fields of a Request. Raises PlanError: an empty or repeated name, a background that is no whole number."""
-        names = None if self.classes is None else tuple(name.strip() for name in self.classes.split(","))
-        if names is not None and not all(names):
-            raise PlanError(f"--classes {self.classes!r} holds an empty name; write it like background,cell,membrane")
-        if names is not None and len(set(names)) < len(names):
-            raise PlanError(f"--classes {self.classes!r} holds a name twice; every class needs its own")
-        return {"classes": names, "ignore": self.ignore, "background": self._background()}
+        return {"classes": class_names(self.classes), "ignore": self.ignore, "background": self._background()}
 
     def _background(self) -> int | str:
         text = self.background.strip().lower()
@@ -147,8 +142,7 @@ class Choices:
         if self.settings is not None:
             settings |= read_settings(self.settings)
             check_names(settings, str(self.settings))
-        given = dict(_setting(text) for text in self.fields)
-        check_names(given, "--set")
+        given = set_fields(self.fields)
         if self.model is not None:
             preset(self.model)
         names = ("seed", "precision", "layout", "device", "model")
@@ -168,6 +162,25 @@ def make_request(*parts: Masks | Budget | Choices) -> Request:
     for part in parts:
         values |= part.values()
     return Request.parse(values, "the options")
+
+
+def class_names(text: str | None) -> tuple[str, ...] | None:
+    """('background', 'cell') from 'background,cell'. Raises PlanError: an empty or repeated name."""
+    names = None if text is None else tuple(name.strip() for name in text.split(","))
+    if names is not None and not all(names):
+        raise PlanError(f"--classes {text!r} holds an empty name; write it like background,cell,membrane")
+    if names is not None and len(set(names)) < len(names):
+        raise PlanError(f"--classes {text!r} holds a name twice; every class needs its own")
+    return names
+
+
+def set_fields(texts: Sequence[str]) -> dict[str, Any]:
+    """Settings from the values of `--set`. Raises PlanError: not FIELD=VALUE, or no such field."""
+    from unetkit.cli.fields import check_names
+
+    given = dict(_setting(text) for text in texts)
+    check_names(given, "--set")
+    return given
 
 
 def _setting(text: str) -> tuple[str, Any]:

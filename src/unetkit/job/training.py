@@ -13,6 +13,7 @@ from unetkit.core.files import locked, read_json, write_json
 from unetkit.data.split import write_split
 from unetkit.data.store import prepare_cases
 from unetkit.job.finish import finish
+from unetkit.job.importing import is_imported
 from unetkit.job.record import first_command, record_command, record_timing
 from unetkit.job.starting import begin_with, read_start
 from unetkit.job.understand import Earlier, understand
@@ -114,6 +115,11 @@ def _refuse_foreign(run: Path) -> None:
 
 def _resume(run: Path, request: Request) -> Plan:
     """The plan of an interrupted run. Raises RunError where a command asks for something else than the run's own."""
+    if is_imported(run):
+        raise RunError(
+            f"{run}: holds imported weights, no training to go on with; nothing was overwritten; to train them further,"
+            f" name a new folder: unetkit train DATA -o NEW --start {run}"
+        )
     plan = Plan.load(run / PLAN)
     read_json(run / FINGERPRINT, "the fingerprint of the data")
     asked, now = plan.request.model_dump(), request.model_dump()
