@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "unetkit needs Python 3.11 or newer; call make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,against]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,against,signals]'
 	touch $@
 
 # The main job, command by command, on generated micrographs. A run that was interrupted goes on where it was.

@@ -183,8 +183,8 @@ def test_nnunet_of_old_and_with_test_labels(tmp_path: Path) -> None:
         ),
         (
             ["imagesTr/a.nii", "labelsTr/a.nii"],
-            '{"file_ending": ".nii.gz"}',
-            "files of the kind '.nii.gz' are not read yet",
+            '{"file_ending": ".mha"}',
+            "files of the kind '.mha' are not read yet",
         ),
         (["imagesTr/a_0000.png", "labelsTr/a.png"], "{", "dataset.json: this is not JSON"),
         (["imagesTr/a_0000.png", "labelsTr/a.png"], "[]", "dataset.json: this must be a JSON object with 'labels'"),

@@ -39,9 +39,11 @@ class Case:
 
     @property
     def where(self) -> Path:
-        """What messages call the image: its first file, or `sample ID` for an array."""
+        """What messages call the image: its first file, with the lead of a recording; or `sample ID` for an array."""
         first = self.images[0] if self.images else None
-        return first if isinstance(first, Path) else Path(f"sample {self.id}")
+        if not isinstance(first, Path):
+            return Path(f"sample {self.id}")
+        return first if self.channel is None else first.with_name(f"{first.name} ({self.id.rpartition('/')[2]})")
 
     @property
     def mask_where(self) -> Path:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import SUFFIXES, image_paths, is_image_name, natural_key
+from unetkit.data.formats import SIGNAL_SUFFIXES, SUFFIXES, image_paths, is_image_name, natural_key, suffix
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
+from unetkit.data.recordings import by_lead, read_recordings
 from unetkit.data.sample import Sample, read_samples
 from unetkit.data.table import is_table, read_table
 
@@ -24,7 +25,8 @@ SYNTHETIC = "SYNTHETIC.txt"
 
 LAYOUTS = (
     "images/ + masks/ (or labels/, annotations/) with equal names; train/, val/, test/ with such folders in each; one "
-    "folder with NAME.png + NAME_mask.png (or _seg, _label); imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask"
+    "folder with NAME.png + NAME_mask.png (or _seg, _label); imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask; "
+    "WFDB recordings with marks of waves beside them (7.hea, 7.dat, 7.ii)"
 )
 
 
@@ -45,6 +47,8 @@ def discover(data: str | Path | Sequence[Sample]) -> Discovery:
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in (".csv", ".tsv") and is_table(p)]
     if len(tables) == 1:
         return _marked(read_table(tables[0]))
+    if headers := [p for p in _walk(path) if p.suffix.lower() in SIGNAL_SUFFIXES]:
+        return _marked(read_recordings(path, headers))
     folders = {p.name.casefold(): p for p in _folders(path)}
     if "imagestr" in folders:
         return _marked(read_nnunet(path, folders))
@@ -52,12 +56,16 @@ def discover(data: str | Path | Sequence[Sample]) -> Discovery:
     return _marked(found)
 
 
-def images_of(path: str | Path) -> list[Path]:
-    """The images that a file, a folder or a glob pattern means, in natural order.
+def images_of(path: str | Path) -> list[Case | Path]:
+    """The images that a file, a folder or a glob pattern means, in natural order; of recordings, every lead.
 
     Of a folder: its own images (without the masks `NAME_mask.png` of images beside them), else those of its `images/`.
     Raises DataError: nothing there, no images.
     """
+    return by_lead(_image_files(path))
+
+
+def _image_files(path: str | Path) -> list[Path]:
     target = Path(path)
     if target.is_file():
         return [target]
@@ -66,7 +74,7 @@ def images_of(path: str | Path) -> list[Path]:
         found = [Path(name) for name in names if is_image_name(Path(name)) and Path(name).is_file()]
         if not found:
             raise DataError(f"{path}: no image matches this pattern; images are {', '.join(SUFFIXES)}")
-        return sorted(found, key=lambda p: natural_key(str(p)))
+        return found
     _exists(target)
     if own := image_paths(target):
         images, masks = split_flat(named(own, target))
@@ -119,7 +127,7 @@ def _from_flat(root: Path) -> Discovery:
     """Images and masks beside each other, told apart by the ends of their names."""
     files = named(_walk(root), root)
     if not files:
-        others = Counter(p.suffix.lower() or p.name for p in _files(root))
+        others = Counter(suffix(p).lower() or p.name for p in _files(root))
         seen = ", ".join(f"{n} × {suffix}" for suffix, n in others.most_common(3))
         what = f"no images in this folder, only {seen}" if others else "this folder is empty"
         raise DataError(f"{root}: {what}; images are {', '.join(SUFFIXES)}. Understood are: {LAYOUTS}")
@@ -176,7 +184,7 @@ def _as_cases(pairs: Pairs, prefix: str) -> tuple[list[Case], list[Case]]:
     names = Counter(i.name.casefold() for i in pairs.images) + Counter(name.casefold() for name, _, _ in pairs.found)
 
     def own_name(item: Named) -> str:
-        return item.name if names[item.name.casefold()] == 1 else f"{item.name}{item.path.suffix}"
+        return item.name if names[item.name.casefold()] == 1 else f"{item.name}{suffix(item.path)}"
 
     return [make(*found) for found in pairs.found], [make(own_name(i), i.path, None) for i in pairs.images]
 

@@ -107,6 +107,7 @@ def examine(
     findings += remarks.on_layout(discovery)
     findings += remarks.on_images(images)
     findings += remarks.on_sizes(by_case, masks)
+    findings += remarks.on_places(by_case, masks)
     findings += remarks.on_copies(discovery.cases, by_case, groups, masks)
     findings += remarks.on_groups(discovery.cases, groups)
     if understood is not None:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
-from unetkit.data.formats import ImageInfo, ImageReader, open_image
+from unetkit.data.formats import SUFFIXES, ImageInfo, ImageReader, open_image, suffix
+from unetkit.data.formats.records import is_wave_file, read_waves
+from unetkit.data.formats.rows import read_mask_rows
 from unetkit.data.legend import Colour, Ints, Label, Legend, pack, unpack
 
 Array: TypeAlias = NDArray[Any]
@@ -51,17 +53,22 @@ class MaskFacts:
     fractional: int = 0
     palette: tuple[tuple[int, Colour], ...] = ()
     info: ImageInfo | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class RawMask:
-    """A mask as read: integers (*space) or, where `coloured`, (3, h, w); `info` of its file; see `MaskFacts`."""
+    """A mask as read: integers (*space) or, where `coloured`, (3, h, w).
+
+    info: of its file. notes: what was remarkable, in sentences. The rest as in `MaskFacts`.
+    """
 
     array: Array
     fractional: int = 0
     palette: tuple[tuple[int, Colour], ...] = ()
     coloured: bool = False
     info: ImageInfo | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -99,6 +106,8 @@ def case_mask(case: Case) -> RawMask:
 def read_raw_label(path: Path) -> Array:
     """A mask file as (*space) integers, or as (3, h, w) uint8 colours where it is truly coloured.
 
+    Marks of the waves of a recording are a label (samples,); so is a CSV of one value per sample.
+
     A colour file whose three channels agree is grey. Palettes give their indices, or their grey values where all their
     colours are grey. Alpha is the mask where the colours are constant and it is not. Floats are rounded.
     Raises DataError: unreadable, neither grey nor RGB, pixels that are not finite.
@@ -108,6 +117,12 @@ def read_raw_label(path: Path) -> Array:
 
 def read_mask(path: Path) -> RawMask:
     """As `read_raw_label`, with what was found on the way."""
+    if suffix(path).lower() not in SUFFIXES:
+        if path.suffix.lower() == ".csv":
+            return RawMask(read_mask_rows(path))
+        if is_wave_file(path):
+            label_X, found, notes = read_waves(path)
+            return RawMask(label_X, info=found, notes=notes)
     with open_image(path) as reader:
         info = reader.info
         if info.channels not in (1, 3):
@@ -154,7 +169,7 @@ def mask_facts(case: Case) -> MaskFacts:
     solid = _solid(raw_X, values, mask.coloured) if len(values) > 2 else counts
     return MaskFacts(
         case.id, case.mask_where, raw_X.shape, mask.coloured, values, counts, solid, blobs, low, thick,
-        mask.fractional, mask.palette, mask.info,
+        mask.fractional, mask.palette, mask.info, mask.notes,
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import SUFFIXES, image_paths, natural_key
+from unetkit.data.formats import SUFFIXES, image_paths, natural_key, stem, suffix
 
 _CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 
@@ -41,7 +41,7 @@ def read_nnunet(root: Path, folders: dict[str, Path]) -> Discovery:
         if images not in folders:
             continue
         channels = _channels(folders[images])
-        masks = {path.stem: path for path in image_paths(folders[labels])} if labels in folders else {}
+        masks = {stem(path): path for path in image_paths(folders[labels])} if labels in folders else {}
         for name, files in channels.items():
             case = Case(name, files, masks.pop(name, None), None, split)
             (labelled if case.label else unlabelled).append(case)
@@ -82,8 +82,8 @@ def _channels(folder: Path) -> dict[str, tuple[Path, ...]]:
     """Case → its channel files in order. Raises DataError where one case lacks a channel that another has."""
     files: dict[str, dict[int, Path]] = defaultdict(dict)
     for path in image_paths(folder):
-        match = _CHANNEL.match(path.stem)
-        name, channel = (match[1], int(match[2])) if match else (path.stem, 0)
+        match = _CHANNEL.match(stem(path))
+        name, channel = (match[1], int(match[2])) if match else (stem(path), 0)
         if channel in files[name]:
             raise DataError(f"{files[name][channel]} and {path}: 2 files for one channel of '{name}'; keep one of them")
         files[name][channel] = path
@@ -92,7 +92,7 @@ def _channels(folder: Path) -> dict[str, tuple[Path, ...]]:
         for channel in known:
             if channel not in channels:
                 one = next(iter(channels.values()))
-                wanted = one.with_name(f"{name}_{channel:04d}{one.suffix}")
+                wanted = one.with_name(f"{name}_{channel:04d}{suffix(one)}")
                 raise DataError(f"{wanted}: this channel file is missing; other cases of {folder.name} have it")
     return {name: tuple(channels[c] for c in known) for name, channels in files.items()}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError
-from unetkit.data.formats import natural_key
+from unetkit.data.formats import natural_key, stem
 
 IMAGE_WORDS = ("images", "image", "imgs", "img", "raw", "inputs", "input")
 MASK_WORDS = (
@@ -50,7 +50,7 @@ class Pairs:
 
 def named(paths: Iterable[Path], root: Path) -> list[Named]:
     """Files with their names relative to `root`, without suffixes."""
-    return [Named(path, path.relative_to(root).with_suffix("").as_posix()) for path in paths]
+    return [Named(path, path.relative_to(root).with_name(stem(path)).as_posix()) for path in paths]
 
 
 def pair(images: list[Named], masks: list[Named]) -> Pairs:

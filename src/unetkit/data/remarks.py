@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from unetkit.data.case import Case, Discovery
 from unetkit.data.finding import Finding
 from unetkit.data.groups import Groups
@@ -113,6 +115,26 @@ def on_sizes(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> It
         )  # fmt: skip
 
 
+def on_places(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> Iterator[Finding]:
+    """Masks that lie elsewhere in the scanner than their images, and what was unclear in them."""
+    for mask in masks:
+        image, info = images.get(mask.case), mask.info
+        if image is not None and info is not None and not same_place(image.affine, info.affine):
+            yield Finding(
+                severity="warning", code="affine-mismatch", file=str(mask.path),
+                message=f"its affine is not that of its image {image.path.name}: the two lie at different places, or "
+                "are turned",
+                fix="voxels are paired as stored; look at both in a viewer, and save the mask in the image's geometry",
+            )  # fmt: skip
+        for note in mask.notes:
+            yield Finding(severity="note", code="unclear-mask", file=str(mask.path), message=note)
+
+
+def same_place(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
+    """Whether two affines are the same up to rounding; where one is not known, nothing speaks against it."""
+    return one is None or other is None or bool(np.allclose(one, other, rtol=1e-3, atol=1e-2))
+
+
 def on_copies(
     cases: Sequence[Case], images: Mapping[str, ImageFacts], groups: Groups, masks: Iterable[MaskFacts]
 ) -> Iterator[Finding]:
@@ -177,8 +199,8 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
             yield Finding(
                 severity="warning" if case.strays >= MANY_STRAYS * n else "note",
                 code="stray-values", file=str(case.path),
-                message=f"{case.strays} {units(len(case.shape))} ({percent(case.strays / n)} of the mask) have values of "
-                f"no class: {values or 'not whole numbers'}{more}",
+                message=f"{case.strays} {units(len(case.shape))} ({percent(case.strays / n)} of the mask) have values "
+                f"of no class: {values or 'not whole numbers'}{more}",
                 fix="they are read as the nearest class; save masks as PNG or TIFF, without smoothing, to be exact",
             )  # fmt: skip
         present = [k for k, pixels in enumerate(case.counts) if pixels]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +42,10 @@ def read_samples(samples: Sequence[Sample]) -> Discovery:
 
     Raises DataError: none has a label, two of one name, axes or sizes or types that do not fit, an unknown split.
     """
+    odd = next((type(item).__name__ for item in cast(Sequence[object], samples) if not isinstance(item, Sample)), "")
+    if odd:
+        raise DataError(f"{odd} is no Sample; give a folder, or a list of unetkit.Sample(image, label)")
     items = list(samples)
-    odd: object = next((item for item in items if not isinstance(item, Sample)), None)
-    if odd is not None:
-        raise DataError(f"{type(odd).__name__} is no Sample; give a folder, or a list of unetkit.Sample(image, label)")
     names = [item.id if item.id is not None else str(number) for number, item in enumerate(items)]
     seen: set[str] = set()
     for name in names:

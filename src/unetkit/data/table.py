@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import natural_key
+from unetkit.data.formats import natural_key, stem
 from unetkit.data.pairs import SPLITS
 
 _COLUMNS = {
@@ -150,7 +150,7 @@ def _ids(paths: list[Path]) -> list[str]:
     shared = 0
     while all(len(p) > shared + 1 for p in parts) and len({p[shared] for p in parts}) == 1:
         shared += 1
-    short = ["/".join((*p[shared:-1], Path(p[-1]).stem)) for p in parts]
+    short = ["/".join((*p[shared:-1], stem(Path(p[-1])))) for p in parts]
     counts = {name.casefold(): 0 for name in short}
     for name in short:
         counts[name.casefold()] += 1

@@ -1,4 +1,4 @@
-"""Which files are images, and in which order people expect them."""
+"""Which files are images, what they are called, and in which order people expect them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from pathlib import Path
 
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 TIFF_SUFFIXES = (".tif", ".tiff")
-SUFFIXES = RASTER_SUFFIXES + TIFF_SUFFIXES
-"""Suffixes (lower case) of the image files that are read."""
+VOLUME_SUFFIXES = (".nii.gz", ".nii")
+SIGNAL_SUFFIXES = (".hea",)
+SUFFIXES = RASTER_SUFFIXES + TIFF_SUFFIXES + VOLUME_SUFFIXES + SIGNAL_SUFFIXES
+"""Suffixes (lower case) of the image files that are read: images, NIfTI volumes, the headers of WFDB recordings."""
+
+
+def suffix(path: Path) -> str:
+    """The suffix as it stands, `.nii.gz` taken as one."""
+    name = path.name
+    return name[-7:] if name.lower().endswith(".nii.gz") else path.suffix
+
+
+def stem(path: Path) -> str:
+    """The name without its suffix: `brain` of `brain.nii.gz`."""
+    return path.name.removesuffix(suffix(path))
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -20,7 +33,7 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 def is_image_name(path: Path) -> bool:
     """Whether the name is that of an image: a supported suffix, and not hidden (partial files are hidden)."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return suffix(path).lower() in SUFFIXES and not path.name.startswith(".")
 
 
 def image_paths(folder: Path) -> list[Path]:

@@ -1,0 +1,201 @@
+"""WFDB recordings (PhysioNet): signals as open images with one axis, and their annotated waves as labels.
+
+The formats: https://wfdb.io/spec/. Reading needs the `wfdb` package. A recording is named by its header, `7.hea`; each
+of its signals (leads) is a channel. Waves are marked in one file per lead, `7.ii`: `(` onset, `p`, `N` or `t` peak, `)`
+offset, as in the Lobachevsky University Database (Kalyakulina et al., IEEE Access 2020).
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError, MachineError
+from unetkit.core.files import write_bytes
+from unetkit.core.region import Region
+from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, decoding
+
+WAVES = ("background", "P", "QRS", "T")
+"""What the values 0 … 3 of a wave label mean."""
+UNMARKED = 255
+"""Value of samples that nobody judged: before the first marked wave, behind the last, and in unclear ones."""
+
+# wfdb's beat codes that stand for a beat, whatever its kind: each is the peak of a QRS complex
+_BEATS = "NLRBAaJSVrFejnE/fQ?"
+_PEAKS = {"p": 1, "t": 3} | dict.fromkeys(_BEATS, 2)
+_SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
+_ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
+
+
+def open_record(path: Path) -> RecordReader:
+    """Open the recording whose header is `path`. Raises DataError: damaged, no signals; MachineError: no wfdb."""
+    header = _header(path)
+    if not header.n_sig or not header.sig_len:
+        raise DataError(f"{path}: the recording holds no signal; copy it again, with its .dat file, or leave it out")
+    for name in dict.fromkeys(header.file_name or ()):
+        if not (path.parent / name).is_file():
+            raise DataError(f"{path}: its signals are in {name}, which is not here; copy it beside the header")
+    return RecordReader(path, header)
+
+
+class RecordReader(ImageReader):
+    """Signals in their physical units, float32; decoded at the first `read` and kept. Gaps are NaN."""
+
+    def __init__(self, path: Path, header: Any) -> None:
+        spacing = (1.0 / float(header.fs),) if header.fs else None
+        super().__init__(
+            path, ImageInfo((int(header.sig_len),), int(header.n_sig), False, "float32", "bands", spacing=spacing)
+        )
+        self.leads: tuple[str, ...] = _lead_names(header)
+        self._signals_CX: Array | None = None
+
+    def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (signals have neither)
+        if self._signals_CX is None:
+            with decoding(self.path, *_ERRORS):
+                record = _quietly("rdrecord", str(self.path.with_suffix("")))
+            self._signals_CX = np.ascontiguousarray(record.p_signal.T, np.float32)
+        return self._signals_CX[(slice(None), *region.slices)].copy()
+
+    def close(self) -> None:
+        self._signals_CX = None
+
+
+def wave_files(header: Path, siblings: Sequence[Path]) -> dict[int, Path]:
+    """Lead number → the file of its marks, for those of a recording's leads that have one among `siblings`.
+
+    Raises DataError, MachineError as `open_record`.
+    """
+    by_suffix = {path.suffix.casefold(): path for path in siblings if path.stem == header.stem}
+    found = {}
+    for number, lead in enumerate(lead_names(header)):
+        if (path := by_suffix.get(f".{lead}".casefold())) is not None:
+            found[number] = path
+    return found
+
+
+def lead_names(path: Path) -> tuple[str, ...]:
+    """The names of a recording's signals, in order. Raises as `open_record`."""
+    return _lead_names(_header(path))
+
+
+def is_wave_file(path: Path) -> bool:
+    """Whether the file lies beside the header of its recording, as the marks of a lead do."""
+    return path.suffix.lower() not in ("", ".hea", ".dat") and path.with_suffix(".hea").is_file()
+
+
+def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...]]:
+    """The marks of a lead as a label (samples,) with the values of WAVES and UNMARKED; its info; what was unclear.
+
+    Waves run from `(` to `)`, both included. A peak without an onset begins its wave, one without an offset ends it, as
+    where onset and peak are one sample; what has no peak is UNMARKED.
+    Raises DataError: damaged, marks beyond the recording, no waves; MachineError: no wfdb.
+    """
+    header = _header(path.with_suffix(".hea"))
+    with decoding(path, *_ERRORS):
+        marks = _quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
+        pairs = [(int(n), str(s)) for n, s in zip(marks.sample, marks.symbol, strict=True)]
+    length = int(header.sig_len or 0)
+    spacing = (1.0 / float(header.fs),) if header.fs else None
+    if any(not 0 <= n < length for n, _ in pairs):
+        worst = max(n for n, _ in pairs)
+        raise DataError(f"{path}: a mark lies at sample {worst}, but the recording has {length}; copy both again")
+    waves, notes = _waves(pairs)
+    if not any(value for _, _, value in waves):
+        raise DataError(
+            f"{path}: no wave is marked; marks are ( onset, p, N or t peak, ) offset; here are {len(pairs)} of another "
+            "kind"
+        )
+    label_X = np.full(length, UNMARKED, np.uint8)
+    known = [(start, stop) for start, stop, value in waves if value]
+    label_X[min(start for start, _ in known) : max(stop for _, stop in known) + 1] = 0
+    for start, stop, value in waves:
+        label_X[start : stop + 1] = value or UNMARKED
+    return label_X, ImageInfo((length,), 1, False, "uint8", "grey", spacing=spacing), notes
+
+
+def write_waves(
+    path: Path, label_X: Array, signal_X: Array, names: Mapping[int, str], spacing: tuple[float, ...] | None
+) -> None:
+    """Write the runs of a label (samples,) as marks that WFDB's tools show, atomically. `names`: value → one of WAVES.
+
+    The peak is set where the signal is farthest from its median. Raises MachineError: no wfdb, full disk.
+    """
+    samples: list[int] = []
+    symbols: list[str] = []
+    edges = np.flatnonzero(np.diff(label_X)) + 1
+    for run in np.split(np.arange(len(label_X)), edges):
+        symbol = _SYMBOLS.get(names.get(int(label_X[run[0]]), ""))
+        if symbol is not None:
+            away = np.abs(signal_X[run] - np.median(signal_X))
+            samples += [int(run[0]), int(run[away.argmax()]), int(run[-1])]
+            symbols += ["(", symbol, ")"]
+    if not samples:  # a file of marks holds one at least; the comment code says that there is nothing
+        samples, symbols = [0], ['"']
+    rate = 1 / spacing[0] if spacing else None
+    with tempfile.TemporaryDirectory() as folder:
+        _quietly("wrann", "record", "atr", np.array(samples), symbols, fs=rate, write_dir=folder)
+        write_bytes(path, (Path(folder) / "record.atr").read_bytes())
+
+
+def _waves(marks: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, int, int]], tuple[str, ...]]:
+    """(first sample, last sample, value of WAVES or 0 where unclear) of every wave; sentences on what was unclear."""
+    waves: list[tuple[int, int, int]] = []
+    onset: int | None = None
+    peak: tuple[int, int] | None = None  # (sample, value) of the wave that is open, or of one that lacks its onset
+    halves = unclear = 0
+    for sample, symbol in [*marks, (-1, "(")]:
+        if symbol == "(":
+            if onset is not None and peak is not None:  # no offset: it ends with its peak
+                waves.append((onset, peak[0], peak[1]))
+                halves, peak = halves + 1, None
+            onset = sample
+        elif symbol == ")":
+            start = onset if peak is None else peak[0] if onset is None else min(onset, peak[0])
+            if start is not None:
+                waves.append((start, sample, peak[1] if peak else 0))
+                halves += onset is None or start < onset
+                unclear += peak is None
+            onset = peak = None
+        elif symbol in _PEAKS:
+            if onset is None and waves and not waves[-1][2]:  # the peak comes behind the offset of its wave
+                waves[-1] = (waves[-1][0], max(waves[-1][1], sample), _PEAKS[symbol])
+                unclear, halves = unclear - 1, halves + 1
+            else:
+                peak = (sample, _PEAKS[symbol])
+    notes = []
+    if halves:
+        notes.append(f"{halves} wave{'s have' if halves > 1 else ' has'} a peak at or beyond the onset or offset")
+    if unclear:
+        notes.append(f"{unclear} wave{'s have' if unclear > 1 else ' has'} no peak, and nothing is learned from it")
+    return waves, tuple(notes)
+
+
+def _header(path: Path) -> Any:
+    with decoding(path, *_ERRORS):
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        return _quietly("rdheader", str(path.with_suffix("")))
+
+
+def _lead_names(header: Any) -> tuple[str, ...]:
+    names = header.sig_name or [""] * int(header.n_sig or 0)
+    return tuple(str(name or number) for number, name in enumerate(names))
+
+
+def _quietly(function: str, *arguments: Any, **options: Any) -> Any:
+    """Call a function of wfdb, whose use of pandas warns of changes to come that are no matter of the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import wfdb
+        except ImportError:
+            raise MachineError(
+                "recordings are read by the wfdb package, which is not installed: pip install 'unetkit[signals]'"
+            ) from None
+        return getattr(wfdb, function)(*arguments, **options)
