@@ -42,6 +42,7 @@ from unetkit.plan.plan import (
     Request,
     SamplingPlan,
 )
+from unetkit.plan.start import begun
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
@@ -87,7 +88,7 @@ def make_plan(
         plan = plan.override(settings, "--set")
     make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)  # refuses unknown losses now
     _check_patch(plan)
-    if "prepare.mean" not in settings:
+    if "prepare.mean" not in settings and not plan.prepare.mean:  # those of --start stay
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
     plan, why_machine = yield from _with_arithmetic(plan, request)
     finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
@@ -135,7 +136,7 @@ def _with_capacity(
 ) -> tuple[Plan, Capacity, dict[str, str]]:
     """The plan with the width and the batch (where nothing pins them) that a budget of `seconds` affords."""
     settings, arithmetic, patch = request.settings, arithmetic_of(plan.machine), plan.sampling.patch
-    free_width = "net.channels" not in settings and request.model is None
+    free_width = "net.channels" not in settings and request.model is None and request.start is None
     free_batch = "sampling.batch" not in settings
     distinct: dict[tuple[NetSpec, int], Candidate] = {}
     # where width or batch is pinned, some candidates differ in nothing but the steps they need: the first counts
@@ -157,6 +158,8 @@ def _with_capacity(
             capacity = choose_capacity(affordable[:1], patch, arithmetic, seconds=seconds)
             why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
     why["net.channels"] = f"as asked: --model {request.model}" if request.model is not None else capacity.why
+    if request.model is None and request.start is not None:
+        why["net.channels"] = f"as in {request.start}"
     why["sampling.batch"] = "chosen with the width, see net.channels"
     sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
     return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
@@ -185,6 +188,8 @@ def _draft(
 ) -> tuple[Plan, dict[str, str], list[Candidate]]:
     """The plan by the rules alone, why, and the networks that timing may choose from."""
     prepare, why = rules.prepare(facts)
+    start, prepare, why_start = begun(request, 2, prepare)
+    why |= why_start
     stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
     side, why["sampling.patch"] = rules.patch(facts, stem)
     depth, why_depth = rules.levels(side, stem)
@@ -197,6 +202,9 @@ def _draft(
     net = candidates[1].spec
     if request.model is not None:
         net = preset(request.model).spec.replace({"classes": classes, "in_channels": prepare.channels})
+        why.pop("net.stem_stride")
+    if start is not None:
+        net = start.replace({"classes": classes, "in_channels": prepare.channels})
         why.pop("net.stem_stride")
     sampling, why_sampling = rules.sampling(facts, side, candidates[1].batch)
     loss, why_loss = rules.loss(facts)
