@@ -23,8 +23,8 @@ def begun(request: Request, ndim: int, prepare: PreparePlan) -> tuple[NetSpec | 
     why: dict[str, str] = {}
     if earlier.net.ndim != ndim:
         raise PlanError(
-            f"--start {request.start}: its network takes data of {earlier.net.ndim} axes, these have {ndim}; begin with a"
-            " run on such data, or without --start"
+            f"--start {request.start}: its network takes data of {earlier.net.ndim} axes, these have {ndim}; begin with"
+            " a run on such data, or without --start"
         )
     if (earlier.prepare.channels, earlier.prepare.colour) == (prepare.channels, prepare.colour):
         prepare = earlier.prepare
