@@ -42,7 +42,7 @@ from unetkit.plan.plan import (
     Request,
     SamplingPlan,
 )
-from unetkit.plan.start import begun
+from unetkit.plan.start import begun, prepared_as
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
@@ -188,7 +188,8 @@ def _draft(
 ) -> tuple[Plan, dict[str, str], list[Candidate]]:
     """The plan by the rules alone, why, and the networks that timing may choose from."""
     prepare, why = rules.prepare(facts)
-    start, prepare, why_start = begun(request, 2, prepare)
+    earlier, start = begun(request, 2)
+    prepare, why_start = prepared_as(earlier, prepare, request)
     why |= why_start
     stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
     side, why["sampling.patch"] = rules.patch(facts, stem)
