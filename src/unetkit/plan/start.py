@@ -11,26 +11,25 @@ from unetkit.nets.spec import NetSpec
 from unetkit.plan.plan import Plan, Request
 
 
-def begun(request: Request, ndim: int, prepare: PreparePlan) -> tuple[NetSpec | None, PreparePlan, dict[str, str]]:
-    """The network to begin with (None: the rules or `--model` choose it), the preparation, and why.
+def begun(request: Request, ndim: int) -> tuple[Plan | None, NetSpec | None]:
+    """The plan of the run to begin with, and its network unless another one is asked for.
 
-    `prepare` is what the rules chose for data of `ndim` axes; where the earlier network takes such images too, they are
-    prepared as it knows them. Raises RunError, PlanError: no such run, or one for data of other axes.
+    Raises RunError, PlanError: no such run, or one for data of other axes than `ndim`.
     """
     if request.start is None:
-        return None, prepare, {}
+        return None, None
     earlier = Plan.load(Path(request.start) / "plan.json")
-    why: dict[str, str] = {}
     if earlier.net.ndim != ndim:
         raise PlanError(
             f"--start {request.start}: its network takes data of {earlier.net.ndim} axes, these have {ndim}; begin with"
             " a run on such data, or without --start"
         )
-    if (earlier.prepare.channels, earlier.prepare.colour) == (prepare.channels, prepare.colour):
-        prepare = earlier.prepare
-        why = dict.fromkeys(
-            ("prepare.normalise", "prepare.method"), f"as in {request.start}, whose weights know such images"
-        )
-    if request.model is not None:
-        return None, prepare, why
-    return earlier.net, prepare, why
+    return earlier, earlier.net if request.model is None else None
+
+
+def prepared_as(earlier: Plan | None, prepare: PreparePlan, request: Request) -> tuple[PreparePlan, dict[str, str]]:
+    """The preparation that the earlier network knows, where it takes such images as the rules' `prepare`; and why."""
+    if earlier is None or (earlier.prepare.channels, earlier.prepare.colour) != (prepare.channels, prepare.colour):
+        return prepare, {}
+    why = f"as in {request.start}, whose weights know such images"
+    return earlier.prepare, dict.fromkeys(("prepare.normalise", "prepare.method"), why)
