@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from unetkit.core.errors import PlanError, SpecError
-from unetkit.nets import spec as spec_file
 from unetkit.nets.blocks import BLOCKS
+from unetkit.nets.bottlenecks import BOTTLENECKS
 from unetkit.nets.downs import DOWNS
+from unetkit.nets.heads import HEADS
 from unetkit.nets.ops import MAKERS
-from unetkit.nets.rules import RULES, SAVES
+from unetkit.nets.rules import KINDS
 from unetkit.nets.skips import SKIPS
-from unetkit.nets.spec import NetSpec
+from unetkit.nets.spec import PARTS, NetSpec
 from unetkit.nets.topology import TOPOLOGIES
 from unetkit.nets.ups import UPS
 
@@ -23,7 +24,12 @@ from unetkit.nets.ups import UPS
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"block": "residal"}, "'block': must be one of plain, residual; did you mean 'residual'? (given: 'residal')"),
+        (
+            {"block": "residal"},
+            "'block': must be one of plain, tapered, doubling, residual, preactivation, basic, bottleneck, squeeze-excite, "
+            "vnet, dense, recurrent, recurrent-residual, convnext, separable, inception, multires, or code of your own as "
+            "module:name or a callable; did you mean 'residual'? (given: 'residal')",
+        ),
         ({"norm": "bach"}, "did you mean 'batch'?"),
         ({"padding": 7}, "'padding': must be one of same, reflect, replicate, valid (given: 7)"),
         ({"chanels": (8, 16)}, "there is no field 'chanels'; did you mean 'channels'?"),
@@ -41,7 +47,7 @@ from unetkit.nets.ups import UPS
         ),
         ({"channels": (8, 16), "kernels": (3, (3, 4))}, "(3, 4) at level 1 is even; kernels must be odd (1, 3, 5, …)"),
         ({"channels": (8, 16), "blocks": (1, 2, 3)}, "blocks: 3 numbers were given for 2 levels"),
-        ({"blocks": 0}, "blocks: every level needs at least one convolution"),
+        ({"blocks": 0}, "blocks: every level needs at least one (given: 0)"),
         ({"padding": "valid", "stem_stride": 2}, "padding 'valid' works without a stem; use stem_stride 1"),
         ({"channels": (8, 16), "deep_supervision": True}, "needs three levels or more, channels has 2"),
         ({"ndim": 4}, "'ndim': input should be 1, 2 or 3"),
@@ -71,19 +77,18 @@ def test_a_spec_survives_json_and_is_hashable() -> None:
     assert again == spec
     assert hash(again) == hash(spec)
     assert (spec.kernel(0), spec.kernel(1), spec.stride(0)) == ((1, 3, 3), (3, 3, 3), (1, 2, 2))
-    assert [spec.convolutions(level) for level in range(spec.levels)] == [1, 2]
+    assert [spec.repeats(level) for level in range(spec.levels)] == [1, 2]
 
 
 def test_every_name_has_its_part_and_every_part_its_name() -> None:
-    assert set(BLOCKS) == set(get_args(spec_file.Block))
-    assert set(DOWNS) == set(get_args(spec_file.Down))
-    assert set(UPS) == set(get_args(spec_file.Up))
-    assert set(SKIPS) == set(get_args(spec_file.Skip))
-    assert set(TOPOLOGIES) == set(get_args(spec_file.Topology))
+    tables: dict[str, dict[str, Any]] = {"block": BLOCKS, "decoder_block": BLOCKS, "skip": SKIPS, "up": UPS}
+    tables |= {"topology": TOPOLOGIES, "bottleneck": BOTTLENECKS, "head": HEADS}
+    tables["down"] = {**DOWNS, "block": None}  # in the block itself
+    assert {field: set(names) for field, names in PARTS.items()} == {field: set(t) for field, t in tables.items()}
 
 
 def test_every_kind_of_layer_is_in_every_table() -> None:
-    assert set(MAKERS) == set(RULES) == set(SAVES)
+    assert set(MAKERS) == set(KINDS)
 
 
 def test_specs_and_geometry_do_not_load_torch() -> None:

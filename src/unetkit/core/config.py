@@ -35,7 +35,7 @@ class Config(BaseModel):
         A text value is read as JSON where it is JSON (`0.01`, `[16, 32]`, `true`), else taken as it is.
         Raises PlanError: unknown field, wrong type or value.
         """
-        values = self.model_dump(mode="json")
+        values = self.model_dump()
         for dotted, value in changes.items():
             parts = dotted.split(".")
             node: Any = values

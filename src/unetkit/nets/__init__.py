@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unetkit.nets.build import UNet
+    from unetkit.nets.parts import trust
     from unetkit.nets.presets import PRESETS, preset
-    from unetkit.nets.spec import NetSpec
-    from unetkit.nets.weights import fold_batch_norm, load_weights, save_weights
+    from unetkit.nets.spec import Head, NetSpec
+    from unetkit.nets.tasks import probabilities, split
+    from unetkit.nets.weights import fold_batch_norm, load_weights, prune, save_weights
 
 _HOME = {
+    "Head": "spec",
     "UNet": "build",
+    "probabilities": "tasks",
+    "prune": "weights",
+    "split": "tasks",
+    "trust": "parts",
     "PRESETS": "presets",
     "preset": "presets",
     "NetSpec": "spec",
@@ -27,12 +34,17 @@ _HOME = {
 
 __all__ = [
     "PRESETS",
+    "Head",
     "NetSpec",
     "UNet",
     "fold_batch_norm",
     "load_weights",
     "preset",
+    "probabilities",
+    "prune",
     "save_weights",
+    "split",
+    "trust",
 ]
 
 

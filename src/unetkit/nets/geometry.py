@@ -13,7 +13,7 @@ from math import lcm, prod
 
 from unetkit.core.errors import SpecError
 from unetkit.nets.program import INPUT, Layer, Program
-from unetkit.nets.rules import NOT_LOCAL, RULES, SAVES, axis_sizes
+from unetkit.nets.rules import KINDS, axis_sizes, multiple, why_not_local
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.topology import program
 
@@ -76,8 +76,8 @@ class _Axis:
 def _axis(layers: Sequence[Layer], output: str, axis: int) -> _Axis:
     scale = {INPUT: 1}  # input pixels per pixel of each map
     for layer in layers:
-        scale[layer.name] = RULES[layer.kind].scale(scale[layer.inputs[0]], layer, axis)
-    divisor = lcm(*scale.values())
+        scale[layer.name] = KINDS[layer.kind].scale(scale[layer.inputs[0]], layer, axis)
+    divisor = lcm(*scale.values(), *(scale[layer.inputs[0]] * multiple(layer) for layer in layers))
     smallest, sizes = 1, axis_sizes(layers, axis, 1)
     while sizes is None:  # ends: for any size of the deepest map there is an input that gives it
         smallest += 1
@@ -97,7 +97,7 @@ def _axis(layers: Sequence[Layer], output: str, axis: int) -> _Axis:
         offset = (sizes[layer.inputs[0]] - sizes[layer.name]) // 2 if layer.kind == "crop" else 0
         spans = []
         for j in range(divisor // scale[layer.name]):
-            first, last = RULES[layer.kind].sees(j + offset, layer, axis)
+            first, last = KINDS[layer.kind].sees(j + offset, layer, axis)
             spans.append((min(look(name, first)[0] for name in inputs), max(look(name, last)[1] for name in inputs)))
         seen[layer.name] = spans
     own = [(j + margin - first, last - j - margin) for j, (first, last) in enumerate(seen[output])]
@@ -116,7 +116,7 @@ def geometry(spec: NetSpec) -> Geometry:
     whole = program(spec)
     inference = whole.inference
     axes = [_axis(inference.layers, inference.outputs[0], axis) for axis in range(spec.ndim)]
-    reasons = sorted({NOT_LOCAL[layer.kind] for layer in inference.layers if layer.kind in NOT_LOCAL})
+    reasons = sorted({why_not_local(layer) for layer in inference.layers} - {""})
     return Geometry(
         divisor=tuple(a.divisor for a in axes),
         smallest=tuple(a.smallest for a in axes),
@@ -135,10 +135,8 @@ def output_shape(spec: NetSpec, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def parameters(layer: Layer) -> int:
-    """Learned numbers of one layer."""
-    if layer.kind in ("conv", "transposed"):
-        return layer.in_channels * layer.channels * prod(layer.kernel) + layer.bias * layer.channels
-    return 2 * layer.channels if layer.kind.endswith("_norm") else 0
+    """Learned numbers of one layer; none where it uses those of another."""
+    return 0 if layer.weights else KINDS[layer.kind].parameters(layer)
 
 
 def shapes(whole: Program, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -153,31 +151,35 @@ def shapes(whole: Program, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
 def flops(spec: NetSpec, shape: Sequence[int], batch: int = 1) -> int:
     """Floating point operations of one prediction of `batch` images of `shape` pixels (padding included).
 
-    Counted as `torch.utils.flop_counter` does: a multiply and an add per weight of a convolution and output pixel;
-    norms, activations, pooling and interpolation are not counted.
+    Counted as `torch.utils.flop_counter` does: a multiply and an add per weight of a convolution and output pixel, and
+    the products of attention; norms, activations, pooling and interpolation are not counted.
     """
     whole = program(spec).inference
     size = shapes(whole, geometry(spec).fit(shape))
-    total = 0
-    for layer in whole.layers:
-        if layer.kind in ("conv", "transposed"):
-            at = layer.name if layer.kind == "conv" else layer.inputs[0]
-            total += 2 * batch * prod(size[at]) * prod(layer.kernel) * layer.in_channels * layer.channels
-    return total
+    each = (KINDS[layer.kind].flops(layer, size[layer.inputs[0]], size[layer.name]) for layer in whole.layers)
+    return batch * sum(each)
 
 
 def activation_memory(
-    spec: NetSpec, batch: int, shape: Sequence[int], bytes_per_value: int = 4, training: bool = False
+    spec: NetSpec,
+    batch: int,
+    shape: Sequence[int],
+    bytes_per_value: int = 4,
+    training: bool = False,
+    checkpointing: bool = False,
 ) -> int:
     """Bytes of feature maps that exist at once, at the worst moment: input and result included, weights not.
 
     Inference: what is still to be read while a layer runs. Training: what torch keeps for the backward pass, and the
-    gradients on their way back. Scratch memory of the convolutions comes on top, and is the machine's own.
+    gradients on their way back; with `checkpointing` the maps inside a part are made again when their turn comes.
+    Scratch memory of the convolutions comes on top, and is the machine's own.
     """
     whole = program(spec) if training else program(spec).inference
     size = shapes(whole, geometry(spec).fit(shape))
     memory = _Memory(whole, {name: batch * prod(pixels) * bytes_per_value for name, pixels in size.items()})
-    return memory.training(bytes_per_value) if training else memory.inference()
+    if not training:
+        return memory.inference()
+    return memory.checkpointed(bytes_per_value) if checkpointing else memory.training(bytes_per_value)
 
 
 class _Memory:
@@ -203,21 +205,37 @@ class _Memory:
         return peak
 
     def training(self, bytes_per_value: int) -> int:
-        kept: list[set[str]] = []  # for each layer the memory that its derivative reads
-        extra: list[int] = []  # and what it keeps besides
-        for layer in self.whole.layers:
-            saves = SAVES[layer.kind]
-            names = (set(layer.inputs) if saves.input else set()) | ({layer.name} if saves.output else set())
-            kept.append({self.owner[name] for name in names})
-            extra.append(self.bytes[layer.name] * saves.extra // bytes_per_value if saves.extra else 0)
+        return self._backward(self.whole.layers, {INPUT}, set(self.whole.outputs), bytes_per_value)
+
+    def checkpointed(self, bytes_per_value: int) -> int:
+        segments = self.whole.segments()
         gradients = set(self.whole.outputs)
         peak = 0
-        for i in range(len(self.whole.layers) - 1, -1, -1):
-            layer = self.whole.layers[i]
-            gradients.update(name for name in layer.inputs if name != INPUT)
-            held = set().union(*kept[: i + 1])
-            peak = max(peak, self._held(held | {INPUT}) + sum(extra[: i + 1]) + sum(self.bytes[g] for g in gradients))
-            gradients.discard(layer.name)
+        for i in range(len(segments) - 1, -1, -1):
+            # what the segments up to this one read is kept; and so are results of the network itself
+            crossing = {INPUT, *self.whole.outputs}.union(*(segment.reads for segment in segments[: i + 1]))
+            layers = segments[i].layers
+            peak = max(peak, self._backward(layers, crossing, gradients, bytes_per_value))
+        return peak
+
+    def _backward(self, layers: Sequence[Layer], always: set[str], gradients: set[str], bytes_per_value: int) -> int:
+        """The most that is held while the derivatives of `layers` are computed, last first. `gradients` (changed): the
+        values whose gradient exists."""
+        kept: list[set[str]] = []  # for each layer the memory that its derivative reads
+        extra: list[int] = []  # and what it keeps besides
+        for layer in layers:
+            saves = KINDS[layer.kind].saves
+            names = (set(layer.inputs) if saves.input else set()) | ({layer.name} if saves.output else set())
+            kept.append({self.owner[name] for name in names})
+            more = self.bytes[layer.name] * (saves.extra / bytes_per_value + saves.maps)
+            extra.append(int(more))
+        peak = 0
+        for i in range(len(layers) - 1, -1, -1):
+            gradients.update(name for name in layers[i].inputs if name != INPUT)
+            held = always.union(*kept[: i + 1])
+            own = sum(extra[: i + 1]) + sum(self.bytes[g] for g in gradients)
+            peak = max(peak, self._held(held) + own)
+            gradients.discard(layers[i].name)
         return peak
 
     def _held(self, names: set[str]) -> int:

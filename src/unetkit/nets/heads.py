@@ -2,26 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from unetkit.nets.program import Value, Writer
+
+Head = Callable[[Writer, Value, int], Value]
 
 
 def stem(w: Writer) -> Value:
-    """The input; with a stem stride s, reduced by a convolution of kernel s + 2 (neighbours overlap by a pixel)."""
-    x, s = w.input(), w.spec.stem_stride
-    if s == 1:
-        return x
-    return w.activate(w.norm(w.conv(x, w.spec.channels[0], s + 2, stride=s, pad=1)))
+    """The input, embedded where it is integers; with a stem stride s, reduced by a convolution of kernel s + 2
+    (neighbours overlap by a pixel); with a stem width, convolved once before the first level."""
+    spec, x = w.spec, w.input()
+    width = spec.stem or spec.channels[0]
+    if spec.vocabulary:
+        x = w.embed(x, width)
+    if spec.stem_stride > 1:
+        return w.activate(w.norm(w.conv(x, width, spec.stem_stride + 2, stride=spec.stem_stride, pad=1)))
+    return w.activate(w.norm(w.conv(x, width, spec.kernel(0)))) if spec.stem else x
 
 
-def head(w: Writer, x: Value) -> Value:
-    """Logits at the size of the input: a 1×1 convolution; behind a stem, a 3×3 convolution and a pixel shuffle."""
+def point(w: Writer, x: Value, channels: int) -> Value:
+    """A 1×1 convolution (Ronneberger 2015)."""
+    return w.conv(x, channels, 1, bias=True)
+
+
+def conv(w: Writer, x: Value, channels: int) -> Value:
+    """A convolution with the kernel of the finest level (Huang 2020)."""
+    return w.conv(x, channels, w.spec.kernel(0), bias=True)
+
+
+def block(w: Writer, x: Value, channels: int) -> Value:
+    """Convolution with the kernel of the finest level, norm, activation, 1×1 convolution: as implementations of V-Net
+    have it."""
+    return w.conv(w.unit(x, channels, w.spec.kernel(0)), channels, 1, bias=True)
+
+
+HEADS: dict[str, Head] = {"point": point, "conv": conv, "block": block}
+
+
+def full(w: Writer, head: Head, x: Value) -> Value:
+    """Logits at the size of the input; behind a stem stride always a 3×3 convolution and a pixel shuffle."""
     s = w.spec.stem_stride
     if s == 1:
-        return w.conv(x, w.spec.classes, 1, bias=True)
+        return head(w, x, w.spec.classes)
     boxes = s**w.spec.ndim
     return w.shuffle(w.conv(x, w.spec.classes * boxes, 3, bias=True), (s,) * w.spec.ndim)
-
-
-def coarse_head(w: Writer, x: Value) -> Value:
-    """Logits at the size of a coarser level, for deep supervision: a 1×1 convolution."""
-    return w.conv(x, w.spec.classes, 1, bias=True)

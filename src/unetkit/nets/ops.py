@@ -6,11 +6,13 @@ The only file that knows Conv1d, Conv2d and Conv3d.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import comb, prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unetkit.nets.own import built
 from unetkit.nets.program import Layer
 from unetkit.nets.spec import NetSpec
 
@@ -61,53 +63,62 @@ class Pad(nn.Module):
         return pad_sides(x_BCX, self.amounts, self.mode)
 
 
-class InstanceNorm(nn.Module):
-    """Instance norm with scale and shift. Unlike torch's, it takes maps of a single pixel (the result is the shift)."""
+class _Norm(nn.Module):
+    """The learned scale and shift of a norm, or none."""
 
-    def __init__(self, channels: int) -> None:
+    weight: nn.Parameter | None
+    bias: nn.Parameter | None
+
+    def __init__(self, channels: int, affine: bool) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.channels = channels
+        self.register_parameter("weight", nn.Parameter(torch.ones(channels)) if affine else None)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(channels)) if affine else None)
 
     def reset_parameters(self) -> None:
         """The identity after the normalisation."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+        if self.weight is not None and self.bias is not None:
+            nn.init.ones_(self.weight)
+            nn.init.zeros_(self.bias)
+
+
+class InstanceNorm(_Norm):
+    """Instance norm. Unlike torch's, it takes maps of a single pixel (the result is the shift)."""
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → the same shape."""
         return torch.instance_norm(x_BCX, self.weight, self.bias, None, None, True, 0.0, EPSILON, False)
 
 
-class GroupNorm(nn.Module):
-    """Group norm with scale and shift. Unlike torch's, it takes maps of a single pixel."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def reset_parameters(self) -> None:
-        """The identity after the normalisation."""
-        nn.init.ones_(self.weight)
-        nn.init.zeros_(self.bias)
+class GroupNorm(_Norm):
+    """Group norm. Unlike torch's, it takes maps of a single pixel."""
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → the same shape."""
-        return torch.group_norm(x_BCX, self.groups, self.weight, self.bias, EPSILON, False)
+        groups = next(g for g in range(min(GROUPS, self.channels), 0, -1) if self.channels % g == 0)
+        return torch.group_norm(x_BCX, groups, self.weight, self.bias, EPSILON, False)
+
+
+class LayerNorm(_Norm):
+    """Norm over the channels of every pixel, with scale and shift per channel: unlike other norms of a single image it
+    is local (Ba 2016; over channels as in Liu 2022)."""
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → the same shape."""
+        x_BXC = F.layer_norm(x_BCX.movedim(1, -1), (self.channels,), self.weight, self.bias, EPSILON)
+        return x_BXC.movedim(-1, 1)
 
 
 class Enlarge(nn.Module):
-    """Interpolation by a whole factor per axis; pixel centres, corners not aligned."""
+    """Interpolation by a whole factor per axis, between pixel centres; or with the corners of the map aligned."""
 
-    def __init__(self, factor: Sequence[int], mode: str) -> None:
+    def __init__(self, factor: Sequence[int], mode: str, corners: bool | None = None) -> None:
         super().__init__()
-        self.factor, self.mode = [float(f) for f in factor], mode
+        self.factor, self.mode, self.corners = [float(f) for f in factor], mode, corners
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → (B, C, *factor·X)."""
-        return F.interpolate(x_BCX, scale_factor=self.factor, mode=self.mode)
+        return F.interpolate(x_BCX, scale_factor=self.factor, mode=self.mode, align_corners=self.corners)
 
 
 class Shuffle(nn.Module):
@@ -157,6 +168,187 @@ class Crop(nn.Module):
         return x_BCX
 
 
+class Multiply(nn.Module):
+    """The product; a factor of one channel or one pixel holds for all."""
+
+    def forward(self, x_BCX: Tensor, factor_BCX: Tensor) -> Tensor:
+        """(B, C, *X), (B, C or 1, *X or *1) → (B, C, *X)."""
+        return x_BCX * factor_BCX
+
+
+class Fuse(nn.Module):
+    """A mean of n maps whose weights are a softmax of learned numbers, so that they are positive and sum to one."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(count))
+
+    def reset_parameters(self) -> None:
+        """Equal weights."""
+        nn.init.zeros_(self.weight)
+
+    def forward(self, *xs_BCX: Tensor) -> Tensor:
+        """n of (B, C, *X) → (B, C, *X)."""
+        share_N = torch.softmax(self.weight, 0)
+        total = xs_BCX[0] * share_N[0]
+        for i, x_BCX in enumerate(xs_BCX[1:], start=1):
+            total = total + x_BCX * share_N[i]
+        return total
+
+
+class Mean(nn.Module):
+    """The mean over the map."""
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → (B, C, *1)."""
+        return x_BCX.mean(dim=tuple(range(2, x_BCX.ndim)), keepdim=True)
+
+
+class Repeat(nn.Module):
+    """Another number of channels without weights: more by repeating them in turn, fewer as means of those in turn."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → (B, channels, *X)."""
+        has, wanted = x_BCX.shape[1], self.channels
+        if has < wanted:
+            times = -(-wanted // has)
+            return torch.cat([x_BCX] * times, dim=1)[:, :wanted]
+        parts = [x_BCX[:, start : start + wanted] for start in range(0, has, wanted)]
+        total = sum(parts[1:-1], start=parts[0])
+        last = parts[-1]
+        rest = last.shape[1]
+        counts = x_BCX.new_full((wanted,), float(len(parts) - 1))
+        counts[:rest] += 1
+        total = torch.cat([total[:, :rest] + last, total[:, rest:]], dim=1)
+        return total / counts.reshape(-1, *[1] * (x_BCX.ndim - 2))
+
+
+class Scale(nn.Module):
+    """A learned factor per channel, small at first (Touvron 2021, section 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def reset_parameters(self) -> None:
+        """1e-6, so that the block is nearly the identity."""
+        nn.init.constant_(self.weight, 1e-6)
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → the same shape."""
+        return x_BCX * self.weight.reshape(-1, *[1] * (x_BCX.ndim - 2))
+
+
+class Shift(nn.Module):
+    """A learned number per channel, added."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def reset_parameters(self) -> None:
+        """Zero."""
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → the same shape."""
+        return x_BCX + self.bias.reshape(-1, *[1] * (x_BCX.ndim - 2))
+
+
+class Embed(nn.Module):
+    """A learned vector for every integer below the vocabulary."""
+
+    def __init__(self, vocabulary: int, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, channels))
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, 1, *X), whole numbers of any type (rounded) → (B, channels, *X)."""
+        index_BX = x_BCX[:, 0].round().long() if x_BCX.is_floating_point() else x_BCX[:, 0].long()
+        return F.embedding(index_BX, self.weight).movedim(-1, 1)
+
+
+class Positions(nn.Module):
+    """A learned vector for every place, kept on a coarse grid and interpolated to the map (Dosovitskiy 2021, section
+    3.2: positions are interpolated where sizes differ)."""
+
+    def __init__(self, channels: int, grid: int, ndim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, channels, *(grid,) * ndim))
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → the same shape."""
+        mode = LINEAR_MODE[x_BCX.ndim - 3]
+        return x_BCX + F.interpolate(self.weight, size=x_BCX.shape[2:], mode=mode, align_corners=False).to(x_BCX.dtype)
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention over all pixels (Vaswani 2017, equation 1)."""
+
+    def __init__(self, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, qkv_BCX: Tensor) -> Tensor:
+        """(B, 3·C, *X) → (B, C, *X)."""
+        batch, space = qkv_BCX.shape[0], qkv_BCX.shape[2:]
+        # (B, 3, heads, width, pixels) → three of (B, heads, pixels, width)
+        parts = qkv_BCX.reshape(batch, 3, self.heads, -1, space.numel()).transpose(-1, -2)
+        query, key, value = parts.unbind(1)
+        result_BHPW = F.scaled_dot_product_attention(query, key, value)
+        return result_BHPW.transpose(-1, -2).reshape(batch, -1, *space)
+
+
+class WhereMax(nn.Module):
+    """Where in the map the maximum of every box lies, as the index into its flattened pixels."""
+
+    def __init__(self, ndim: int, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride, self.pool = tuple(stride), (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ndim - 1]
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → (B, C, *(X / stride)) int64."""
+        _, index = self.pool(x_BCX.detach(), self.stride, self.stride, return_indices=True)
+        return index
+
+
+class Unpool(nn.Module):
+    """Values put back to where the maxima were taken, zeros elsewhere (Badrinarayanan 2017, section 3)."""
+
+    def __init__(self, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+
+    def forward(self, x_BCX: Tensor, where_BCX: Tensor) -> Tensor:
+        """(B, C, *X) twice → (B, C, *(stride·X))."""
+        space = [s * n for s, n in zip(self.stride, x_BCX.shape[2:], strict=True)]
+        flat = x_BCX.new_zeros(*x_BCX.shape[:2], prod(space))
+        return flat.scatter(2, where_BCX.flatten(2), x_BCX.flatten(2)).reshape(*x_BCX.shape[:2], *space)
+
+
+class Blur(nn.Module):
+    """Binomial low-pass of every channel and every stride-th value of it (Zhang 2019, section 3.2)."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.conv = (F.conv1d, F.conv2d, F.conv3d)[len(layer.kernel) - 1]
+
+    def forward(self, x_BCX: Tensor) -> Tensor:
+        """(B, C, *X) → (B, C, *(X / stride))."""
+        weight = x_BCX.new_ones(())
+        for n in self.layer.kernel:
+            row = [float(comb(n - 1, k)) / 2 ** (n - 1) for k in range(n)]
+            weight = weight[..., None] * x_BCX.new_tensor(row)
+        kernel = weight.expand(x_BCX.shape[1], 1, *weight.shape)
+        stride, pad = self.layer.stride, self.layer.pad
+        return self.conv(x_BCX, kernel, stride=stride, padding=pad, groups=x_BCX.shape[1])
+
+
 def _conv(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
     return CONV[spec.ndim - 1](
         layer.in_channels,
@@ -164,6 +356,8 @@ def _conv(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
         layer.kernel,
         stride=layer.stride,
         padding=layer.pad,
+        dilation=layer.dilation,
+        groups=layer.groups,
         bias=layer.bias,
     )
 
@@ -174,30 +368,56 @@ def _transposed(layer: Layer, spec: NetSpec, _: bool) -> nn.Module:
         layer.channels,
         layer.kernel,
         stride=layer.stride,
+        padding=layer.pad,
+        output_padding=tuple(s - k + 2 * p for s, k, p in zip(layer.stride, layer.kernel, layer.pad, strict=True)),
         bias=layer.bias,
     )
+
+
+def _module(layer: Layer, _spec: NetSpec, _: bool) -> nn.Module:
+    assert layer.make is not None
+    return built(layer.make)
 
 
 # kind of layer → (layer, spec, may it overwrite its input) → module
 MAKERS: dict[str, Callable[[Layer, NetSpec, bool], nn.Module]] = {
     "conv": _conv,
+    "strided_conv": _conv,
     "transposed": _transposed,
     "reflect_pad": lambda layer, _spec, _: Pad(layer.pad, "reflect"),
     "replicate_pad": lambda layer, _spec, _: Pad(layer.pad, "replicate"),
-    "batch_norm": lambda layer, spec, _: BATCH_NORM[spec.ndim - 1](layer.channels, eps=EPSILON),
-    "instance_norm": lambda layer, _spec, _: InstanceNorm(layer.channels),
-    "group_norm": lambda layer, _spec, _: GroupNorm(layer.channels),
+    "batch_norm": lambda layer, spec, _: BATCH_NORM[spec.ndim - 1](layer.channels, eps=EPSILON, affine=layer.size > 0),
+    "instance_norm": lambda layer, _spec, _: InstanceNorm(layer.channels, layer.size > 0),
+    "group_norm": lambda layer, _spec, _: GroupNorm(layer.channels, layer.size > 0),
+    "layer_norm": lambda layer, _spec, _: LayerNorm(layer.channels, layer.size > 0),
     "relu": lambda _layer, _spec, inplace: nn.ReLU(inplace),
     "leaky_relu": lambda _layer, _spec, inplace: nn.LeakyReLU(0.01, inplace),
+    "prelu": lambda layer, _spec, _: nn.PReLU(layer.channels),
+    "elu": lambda _layer, _spec, _: nn.ELU(),
     "gelu": lambda _layer, _spec, _: nn.GELU(),
     "silu": lambda _layer, _spec, _: nn.SiLU(),
+    "sigmoid": lambda _layer, _spec, _: nn.Sigmoid(),
     "max_pool": lambda layer, spec, _: MAX_POOL[spec.ndim - 1](layer.kernel, layer.stride),
     "average_pool": lambda layer, spec, _: AVERAGE_POOL[spec.ndim - 1](layer.kernel, layer.stride),
+    "blur": lambda layer, _spec, _: Blur(layer),
+    "where_max": lambda layer, spec, _: WhereMax(spec.ndim, layer.stride),
+    "unpool": lambda layer, _spec, _: Unpool(layer.stride),
     "linear_up": lambda layer, spec, _: Enlarge(layer.stride, LINEAR_MODE[spec.ndim - 1]),
+    "corners_up": lambda layer, spec, _: Enlarge(layer.stride, LINEAR_MODE[spec.ndim - 1], corners=True),
     "nearest_up": lambda layer, _spec, _: Enlarge(layer.stride, "nearest"),
     "shuffle": lambda layer, _spec, _: Shuffle(layer.stride),
     "dropout": lambda _layer, spec, _: nn.Dropout(spec.dropout),
     "concat": lambda _layer, _spec, _: Concat(),
     "add": lambda _layer, _spec, _: Add(),
+    "multiply": lambda _layer, _spec, _: Multiply(),
+    "fuse": lambda layer, _spec, _: Fuse(layer.size),
+    "mean": lambda _layer, _spec, _: Mean(),
+    "repeat": lambda layer, _spec, _: Repeat(layer.channels),
+    "shift": lambda layer, _spec, _: Shift(layer.channels),
+    "scale": lambda layer, _spec, _: Scale(layer.channels),
+    "embed": lambda layer, _spec, _: Embed(layer.size, layer.channels),
+    "positions": lambda layer, spec, _: Positions(layer.channels, layer.size, spec.ndim),
+    "attention": lambda layer, _spec, _: Attention(layer.size),
     "crop": lambda _layer, _spec, _: Crop(),
+    "module": _module,
 }

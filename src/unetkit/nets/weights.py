@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from unetkit.core.errors import RunError
+from unetkit.core.errors import RunError, SpecError
 from unetkit.core.files import write_bytes
 from unetkit.nets.ops import EPSILON
-from unetkit.nets.program import without_batch_norm
+from unetkit.nets.program import CONVOLUTIONS, Layer, without_batch_norm
 
 if TYPE_CHECKING:
     from unetkit.nets.build import UNet
@@ -29,18 +29,38 @@ def initialise(net: UNet, generator: torch.Generator) -> None:
     biases zero; norms the identity. The fan-in of a transposed convolution counts what one output pixel receives."""
     rectified = net.program.before_activation()
     for layer in net.program.layers:
-        if layer.kind not in ("conv", "transposed"):
-            if (reset := getattr(net.get_submodule(layer.name), "reset_parameters", None)) is not None:
-                reset()
+        module = net.get_submodule(layer.module)
+        if layer.weights:
             continue
-        taps = prod(layer.kernel) if layer.kind == "conv" else prod(layer.kernel) // prod(layer.stride)
-        deviation = sqrt((2.0 if layer.name in rectified else 1.0) / (layer.in_channels * taps))
-        for name, parameter in net.get_submodule(layer.name).named_parameters():
-            if name.endswith("weight"):
-                drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator)
-                parameter.copy_(drawn)
-            else:
-                nn.init.zeros_(parameter)
+        if layer.kind == "module":
+            _reset(module, layer, generator)
+        elif layer.kind in ("embed", "positions"):
+            deviation = 0.02 if layer.kind == "positions" else 1.0  # Dosovitskiy 2021; as torch draws embeddings
+            _draw(next(module.parameters()), deviation, generator)
+        elif layer.kind in CONVOLUTIONS:
+            taps = prod(layer.kernel) if layer.kind != "transposed" else prod(layer.kernel) / prod(layer.stride)
+            fan_in = layer.in_channels // layer.groups * max(taps, 1)
+            deviation = sqrt((2.0 if layer.name in rectified else 1.0) / fan_in)
+            for name, parameter in module.named_parameters():
+                if name.endswith("weight"):
+                    _draw(parameter, deviation, generator)
+                else:
+                    nn.init.zeros_(parameter)
+        elif (reset := getattr(module, "reset_parameters", None)) is not None:
+            reset()
+
+
+def _draw(parameter: Tensor, deviation: float, generator: torch.Generator) -> None:
+    drawn = torch.empty(parameter.shape, dtype=torch.float32).normal_(0.0, deviation, generator=generator)
+    parameter.copy_(drawn)
+
+
+def _reset(module: nn.Module, layer: Layer, generator: torch.Generator) -> None:
+    """A module of the user's own draws as it was written to, from our seed; torch's generator stays as it was."""
+    assert layer.make is not None
+    with torch.random.fork_rng():
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+        module.load_state_dict(layer.make().state_dict())
 
 
 def save_weights(
@@ -129,24 +149,43 @@ def fold_batch_norm(net: UNet) -> UNet:
     first = next(net.parameters())
     copy.to(device=first.device, dtype=first.dtype)
     for layer in program.layers:
+        if layer.weights:
+            continue
         source, target = net.get_submodule(layer.name), copy.get_submodule(layer.name)
         if layer.name not in folded:
             target.load_state_dict(source.state_dict())
             continue
         state = {name: value.double() for name, value in source.state_dict().items()}
         scale_C, shift_C = _affine(net.get_submodule(folded[layer.name]))
-        out_axis = 0 if layer.kind == "conv" else 1
+        out_axis = 1 if layer.kind == "transposed" else 0
         shape = [-1 if axis == out_axis else 1 for axis in range(state["weight"].ndim)]
         bias_C = shift_C + scale_C * state.get("bias", torch.zeros_like(scale_C))
         target.load_state_dict({"weight": state["weight"] * scale_C.view(shape), "bias": bias_C})
     return copy.eval()
 
 
+def prune(net: UNet, columns: int) -> UNet:
+    """A copy of a nested network (U-Net++) that uses its first `columns` columns, and gives the logits of their head.
+
+    Equal to that head of the whole network (Zhou 2018, section 3.3: L1 … L4). Raises SpecError: not a nested network,
+    or one that was built without deep supervision, so that its inner columns have no heads.
+    """
+    if not (net.spec.deep_supervision or columns == net.spec.levels - 1):
+        raise SpecError("this network has no heads for its inner columns; build it with deep_supervision=True")
+    from unetkit.nets.build import build  # which needs this file
+
+    smaller = build(net.spec.replace({"prune": columns}), strict=net.strict)
+    state = net.state_dict()
+    smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})
+    first = next(net.parameters())
+    return smaller.to(device=first.device, dtype=first.dtype).train(net.training)
+
+
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
     """The scale and the shift, in double precision, that a batch norm is in evaluation mode."""
     state = {name: value.double() for name, value in norm.state_dict().items()}
-    scale_C = state["weight"] / (state["running_var"] + EPSILON).sqrt()
-    return scale_C, state["bias"] - state["running_mean"] * scale_C
+    scale_C = state.get("weight", 1.0) / (state["running_var"] + EPSILON).sqrt()
+    return scale_C, state.get("bias", 0.0) - state["running_mean"] * scale_C
 
 
 def _shape(value: Tensor) -> str:
