@@ -14,7 +14,7 @@ from unetkit.data.case import Case, Discovery
 from unetkit.data.formats import SIGNAL_SUFFIXES, SUFFIXES, image_paths, is_image_name, natural_key, suffix
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
-from unetkit.data.recordings import by_lead, read_recordings
+from unetkit.data.recordings import read_recordings
 from unetkit.data.sample import Sample, read_samples
 from unetkit.data.table import is_table, read_table
 
@@ -56,16 +56,12 @@ def discover(data: str | Path | Sequence[Sample]) -> Discovery:
     return _marked(found)
 
 
-def images_of(path: str | Path) -> list[Case | Path]:
-    """The images that a file, a folder or a glob pattern means, in natural order; of recordings, every lead.
+def images_of(path: str | Path) -> list[Path]:
+    """The images that a file, a folder or a glob pattern means, in natural order; recordings by their headers.
 
     Of a folder: its own images (without the masks `NAME_mask.png` of images beside them), else those of its `images/`.
     Raises DataError: nothing there, no images.
     """
-    return by_lead(_image_files(path))
-
-
-def _image_files(path: str | Path) -> list[Path]:
     target = Path(path)
     if target.is_file():
         return [target]
@@ -74,7 +70,7 @@ def _image_files(path: str | Path) -> list[Path]:
         found = [Path(name) for name in names if is_image_name(Path(name)) and Path(name).is_file()]
         if not found:
             raise DataError(f"{path}: no image matches this pattern; images are {', '.join(SUFFIXES)}")
-        return found
+        return sorted(found, key=lambda p: natural_key(str(p)))
     _exists(target)
     if own := image_paths(target):
         images, masks = split_flat(named(own, target))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import natural_key, stem
+from unetkit.data.formats import stem
 from unetkit.data.formats.records import UNMARKED, WAVES, lead_names, wave_files
 
 
@@ -43,8 +43,8 @@ def read_recordings(root: Path, headers: Sequence[Path]) -> Discovery:
         cases=tuple(cases),
         unlabelled_cases=tuple(unlabelled),
         notes=(
-            f"{n} recording{'s' * (n != 1)} with {len(cases)} leads whose waves are marked; the leads of a recording stay "
-            "on one side of the split",
+            f"{n} recording{'s' * (n != 1)} with {len(cases)} leads whose waves are marked; the leads of a recording "
+            "stay on one side of the split",
         ),
         class_names=dict(enumerate(WAVES)),
         ignore=UNMARKED,
@@ -62,11 +62,3 @@ def leads_of(header: Path, root: Path | None = None) -> tuple[Case, ...]:
         Case(f"{record}/{lead}", (header,), None, record, None, number)
         for number, lead in enumerate(lead_names(header))
     )
-
-
-def by_lead(paths: Iterable[Path]) -> list[Case | Path]:
-    """The images of a list of files: recordings lead by lead, all else as it is. Raises as `leads_of`."""
-    found: list[Case | Path] = []
-    for path in sorted(paths, key=lambda p: natural_key(str(p))):
-        found += leads_of(path) if path.suffix.lower() == ".hea" else [path]
-    return found

@@ -37,6 +37,12 @@ def open_case(case: Case) -> ImageReader:
         return _Joined(readers, case.channel, files.pop_all())
 
 
+def image_info(source: Case | Path) -> ImageInfo:
+    """Size, channels and spacing of an image, from its header. Raises DataError as `open_case` and `open_image`."""
+    with open_case(source) if isinstance(source, Case) else open_image(source) as reader:
+        return reader.info
+
+
 class ArrayImage(ImageReader):
     """An array (channels, *space) as an open image called `name`."""
 

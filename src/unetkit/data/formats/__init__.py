@@ -112,7 +112,7 @@ def create_image(
 
     The suffix decides: PNG (uint8, uint16; 1 to 4 channels; collected in memory), TIFF (integers and floats, any number
     of channels; tiled, in bounded memory when regions come in row bands) or NIfTI (collected in memory; the fourth axis
-    holds channels; `like`: the NIfTI file whose place and geometry it takes). Of uint8 and uint16, 2 channels are grey and
+    holds channels; `like`: the NIfTI file whose geometry it takes). Of uint8 and uint16, 2 channels are grey and
     alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. palette: RGB colours of the indices that
     are written (uint8, 1 channel). compression: "deflate", "none", for TIFF also "lzw", "zstd".
     Raises DataError: another suffix, or what the format cannot hold; MachineError: full disk, unwritable folder.
