@@ -334,7 +334,7 @@ app.command(
     "run code are refused. Exit status 1: a part of the network found nothing; nothing was written.",
     help_epilogue=_example(
         EXAMPLES["import"],
-        "unetkit import best.safetensors --model unet --set net.channels=64,128,256,512 -o run",
+        "unetkit import best.safetensors --model unet --classes background,cell -o run",
         "unetkit train cells/ -o new --start run --minutes 6",
     ),
 )

@@ -92,7 +92,7 @@ def import_weights(checkpoint: Path, run: Path, request: ImportRequest) -> Impor
             f"images are prepared as {plan.prepare.colour}, each by its own mean and deviation; the checkpoint does not"
             " say what its network was trained on: --set prepare.… sets it"
         )
-    imported = Imported(run, net.spec, theirs, matching, tuple(notes), tuple(_doubts(matching)))
+    imported = Imported(run, net.spec, theirs, matching, tuple(notes), tuple(_doubts(matching, request.partial)))
     if matching.missing and not request.partial:
         total = len(matching.matches) + len(matching.missing)
         raise UnfilledError(
@@ -162,7 +162,7 @@ def _matched(
     return net, matching, notes
 
 
-def _doubts(matching: Matching) -> list[str]:
+def _doubts(matching: Matching, partial: bool) -> list[str]:
     doubts = []
     if guesses := [m for m in matching.matches if m.how == "guess"]:
         doubts.append(
@@ -174,7 +174,7 @@ def _doubts(matching: Matching) -> list[str]:
             f"{len(matching.left)} tensors of the checkpoint found no place ({_some(matching.left)}): its network may"
             " be another one"
         )
-    if matching.missing:
+    if matching.missing and partial:
         doubts.append(f"{len(matching.missing)} tensors stay as drawn ({_some(matching.missing)}): train before use")
     return doubts
 
