@@ -52,7 +52,7 @@ def begin_with(start: Start, run: Path, plan: Plan) -> Generator[Event, None, No
     if found.spread:
         there, here = start.plan.net.in_channels, plan.net.in_channels
         yield Warned(
-            message=f"{_names(found.spread)}: {there} channels in {start.run}, {here} here; every channel begins with"
+            message=f"{_names(found.spread)}: channels, {there} in {start.run}, {here} here; each begins with"
             " an equal share of what was learnt"
         )
     for classes in sorted(set(found.rows.values())):

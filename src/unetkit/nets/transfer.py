@@ -47,10 +47,7 @@ def transfer(net: UNet, classes: Sequence[str], old: Mapping[str, Tensor], old_c
     known = _known(classes, old_classes)
     for name, own in state.items():
         value = old.get(name)
-        if value is None or value.ndim != own.ndim:
-            continue
-        if name.endswith(COUNTER):
-            taken[name] = value
+        if value is None or value.ndim != own.ndim or name.endswith(COUNTER):
             continue
         pattern = wanted[name]
         channel, of_class = _axis(pattern, "per_channel"), _axis(pattern, "per_class")
