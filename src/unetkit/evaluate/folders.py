@@ -15,9 +15,11 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
 from unetkit.data.case import IGNORE
-from unetkit.data.formats import open_image
+from unetkit.data.formats import VOLUME_SUFFIXES, open_image, stem, suffix
 from unetkit.data.legend import Legend
-from unetkit.data.masks import read_raw_label
+from unetkit.data.masks import case_mask, encode, read_mask
+from unetkit.data.remarks import same_place
+from unetkit.data.sizes import extent, units
 from unetkit.data.survey import infer_legend
 from unetkit.evaluate.pairs import Pair, pair, prediction_files, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
@@ -29,7 +31,8 @@ class EvaluateOptions(Config):
 
     legend: what the values mean (that of a run); None: inferred from the truth, with `names` (of the classes), `ignore`
     (value of unlabelled pixels) and `background` (value, "none" or "auto") as for training.
-    tolerance: of the boundary F1, in pixels. groups: case id → patient, slide … where the data itself does not say.
+    tolerance: of the boundary F1, in pixels (of the finest axis, where voxels are no cubes). groups: case id → patient,
+    slide … where the data itself does not say.
     membrane: name of the class that divides the image into cells; adds V_rand and V_info from the probabilities that
     `predict --probabilities` wrote beside the masks.
     """
@@ -104,31 +107,42 @@ def _score(
     case, path = entry.case, entry.prediction
     if case.label is None:
         raise ValueError(f"the case '{case.id}' has no mask")
-    label_YX, _ = _encode(legend, read_raw_label(case.label), case.label)
-    raw = read_raw_label(path)
-    if raw.shape[-2:] != label_YX.shape:
+    truth, mask = case_mask(case), read_mask(path)
+    label_X, _ = encode(truth, legend, case.mask_where)
+    raw, space = mask.array, units(label_X.ndim)
+    if mask.shape != label_X.shape:
         raise DataError(
-            f"{path} is {_size(raw)} but its truth {case.label} is {_size(label_YX)}; predict the image that the mask "
-            "belongs to, at its own size"
+            f"{path} is {extent(mask.shape)} but its truth {case.label} is {extent(label_X.shape)}; predict the image "
+            "that the mask belongs to, at its own size"
         )
-    prediction_YX, strays = _encode(legend, raw, path)
+    if truth.info is not None and mask.info is not None and not same_place(truth.info.affine, mask.info.affine):
+        raise DataError(
+            f"{path} does not lie where its truth {case.label} does: their affines differ; predict the image that the "
+            "mask belongs to, or resample one to the other"
+        )
+    prediction_X, strays = encode(mask, legend, path)
     remark = ""
-    if strays and legend.kind == "values" and raw.ndim == 2 and 0 <= raw.min() <= raw.max() < len(legend.classes):
-        prediction_YX = raw.astype(np.uint8)
+    numbered = legend.kind == "values" and not mask.coloured and 0 <= raw.min() <= raw.max() < len(legend.classes)
+    if strays and numbered:
+        prediction_X = raw.astype(np.uint8)
         values = ", ".join(str(c.value) for c in legend.classes)
         remark = f"{path}: its values are no values of the truth ({values}); read as class numbers from 0"
     elif strays:
-        remark = f"{path}: {strays} pixels have a value that is no class; each was given the nearest class"
-    unsaid = int(np.count_nonzero((prediction_YX == IGNORE) & (label_YX != IGNORE)))
+        remark = f"{path}: {strays} {space} have a value that is no class; each was given the nearest class"
+    unsaid = int(np.count_nonzero((prediction_X == IGNORE) & (label_X != IGNORE)))
     if unsaid:
         raise DataError(
-            f"{path}: {unsaid} pixels have the ignore value where the truth has a class; a prediction names "
-            "a class for every pixel"
+            f"{path}: {unsaid} {space} have the ignore value where the truth has a class; a prediction names "
+            f"a class for every {units(label_X.ndim, 1)}"
         )
     image = {}
     if membrane is not None:
+        if label_X.ndim != 2:
+            raise PlanError(
+                f"--membrane: cells are divided in images, and {path} is {extent(label_X.shape)}; leave it out"
+            )
         found = membrane_scores(
-            _probability(path, folder, membrane, label_YX.shape), label_YX == membrane, label_YX == IGNORE
+            _probability(path, folder, membrane, label_X.shape), label_X == membrane, label_X == IGNORE
         )
         image = {
             "v_rand": found.v_rand,
@@ -138,32 +152,31 @@ def _score(
         }
     group = options.groups.get(case.id, case.group)
     scores = score_case(
-        case.id, label_YX, prediction_YX, len(legend.classes), group=group, image=image, tolerance=options.tolerance
+        case.id,
+        label_X,
+        prediction_X,
+        len(legend.classes),
+        group=group,
+        image=image,
+        tolerance=options.tolerance,
+        spacing=truth.info.spacing if truth.info is not None else None,
     )
     return scores, remark
 
 
-def _encode(legend: Legend, raw: NDArray[Any], path: Path) -> tuple[NDArray[np.uint8], int]:
-    try:
-        return legend.encode(raw)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-
-
 def _probability(path: Path, folder: Path, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Probability (h, w) of one class, from the file that predict wrote for the mask `path`."""
-    relative = path.relative_to(folder).with_suffix(".tif")
-    file = Path(folder) / "probabilities" / relative
+    ending = suffix(path) if suffix(path).lower() in VOLUME_SUFFIXES else ".tif"
+    file = Path(folder) / "probabilities" / path.relative_to(folder).with_name(f"{stem(path)}{ending}")
     if not file.is_file():
         raise DataError(
             f"{file}: membranes are scored from probabilities, and this file is missing; predict with --probabilities"
         )
     with open_image(file) as reader:
         if reader.info.shape != shape or index >= reader.info.channels:
-            h, w = reader.info.shape
             raise DataError(
-                f"{file} holds {reader.info.channels} classes of {w} × {h} pixels, which does not fit class {index} of "
-                f"the truth with {shape[1]} × {shape[0]} pixels; predict again with --probabilities"
+                f"{file} holds {reader.info.channels} classes of {extent(reader.info.shape)}, which does not fit class "
+                f"{index} of the truth with {extent(shape)}; predict again with --probabilities"
             )
         probability_YX: NDArray[np.float32] = reader.read()[index].astype(np.float32)
         return probability_YX
@@ -179,7 +192,3 @@ def _class_index(name: str, legend: Legend) -> int:
 def _unpaired(text: str, names: list[str]) -> str:
     shown = ", ".join(names[:5])
     return f"{text} {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else "") + "; left out of the scores"
-
-
-def _size(array_X: NDArray[Any]) -> str:
-    return f"{array_X.shape[-1]} × {array_X.shape[-2]} pixels"

@@ -10,9 +10,10 @@ from pathlib import Path
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
 from unetkit.data.discover import discover
-from unetkit.data.formats import image_paths, is_image_name, natural_key
+from unetkit.data.formats import SIGNAL_SUFFIXES, image_paths, is_image_name, natural_key, stem
+from unetkit.data.formats.rows import is_mask_table
 
-BESIDE = ("probabilities", "overlays")  # folders that predict writes beside the masks
+BESIDE = ("probabilities", "overlays", "marks")  # folders that predict writes beside the masks
 _MASK_SUFFIX = re.compile(
     r"[_\-. ](mask|masks|seg|segmentation|label|labels|gt|truth|annotation|pred|prediction)$", re.I
 )
@@ -45,10 +46,10 @@ def truth_cases(truth: Path) -> tuple[tuple[Case, ...], Mapping[int, str], int |
         found = discover(truth)
     except DataError:
         # masks alone, without images, are no data set, and all that is needed here
-        masks = image_paths(truth) if truth.is_dir() else []
+        masks = (image_paths(truth) or _masks_below(truth)) if truth.is_dir() else []
         if not masks:
             raise
-        return tuple(Case(id=path.stem, images=(), label=path) for path in masks), {}, None
+        return tuple(Case(id=_name(path, truth), images=(), label=path) for path in masks), {}, None
     return found.cases, found.class_names, found.ignore
 
 
@@ -57,14 +58,26 @@ def prediction_files(folder: Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder; name the folder that holds the predicted masks")
+    found = _masks_below(folder)
+    if not found:
+        raise DataError(f"{folder}: there are no masks here; `unetkit predict RUN IMAGES -o {folder}` writes them")
+    return found
+
+
+def _masks_below(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if is_image_name(path) and path.is_file() and not set(path.relative_to(folder).parts[:-1]) & set(BESIDE)
+        if (is_image_name(path) or is_mask_table(path))
+        and path.suffix.lower() not in SIGNAL_SUFFIXES
+        and path.is_file()
+        and not set(path.relative_to(folder).parts[:-1]) & set(BESIDE)
     ]
-    if not found:
-        raise DataError(f"{folder}: there are no masks here; `unetkit predict RUN IMAGES -o {folder}` writes them")
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).with_name(stem(path)).as_posix()
 
 
 def pair(predictions: Sequence[Path], folder: Path, cases: Sequence[Case], truth: Path) -> Pairing:
@@ -73,7 +86,7 @@ def pair(predictions: Sequence[Path], folder: Path, cases: Sequence[Case], truth
     Exact names come first, then names without suffixes such as `_mask` and `_pred`, then names without folders.
     Raises DataError: two files fit one case, or nothing fits at all.
     """
-    names = {path: path.relative_to(folder).with_suffix("").as_posix() for path in predictions}
+    names = {path: _name(path, folder) for path in predictions}
     matched: dict[str, Path] = {}
     for shorten in (_exact, _plain, _short):
         free: dict[str, list[Path]] = {}
@@ -112,7 +125,9 @@ def pair(predictions: Sequence[Path], folder: Path, cases: Sequence[Case], truth
 
 
 def _names(case: Case) -> list[str]:
-    return [case.id, *(image.stem for image in case.images[:1]), *([case.label.stem] if case.label else [])]
+    if case.channel is not None:  # the leads of a recording share its file
+        return [case.id]
+    return [case.id, *(stem(source) for source in (*case.images[:1], case.label) if isinstance(source, Path))]
 
 
 def _exact(name: str) -> str:

@@ -159,13 +159,15 @@ def score_case(
     image: Mapping[str, float] | None = None,
     tolerance: float = TOLERANCE,
     ignore: int = IGNORE,
+    spacing: Sequence[float] | None = None,
 ) -> CaseScores:
     """All METRICS for one image: integer arrays of classes 0 … K−1 and the same shape, `ignore` where unlabelled.
 
-    `tolerance` of the boundary F1 in pixels. Raises ValueError: shapes that differ, classes out of range.
+    `tolerance` of the boundary F1 in pixels, of the finest axis where `spacing` is given. Raises ValueError: shapes
+    that differ, classes out of range.
     """
     counts_KK = confusion(label_X, prediction_X, classes, ignore)
-    edges_K = boundary_f1(label_X, prediction_X, classes, tolerance, ignore)
+    edges_K = boundary_f1(label_X, prediction_X, classes, tolerance, ignore, spacing)
     return case_scores(case, counts_KK, edges_K, group, image)
 
 
