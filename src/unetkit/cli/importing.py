@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from unetkit.cli.flags import Quiet, class_names, set_fields, whole
-from unetkit.core.events import Warned
 
 if TYPE_CHECKING:
     from unetkit.cli.terminal import Terminal
@@ -77,6 +76,8 @@ def import_checkpoint(
 
 def _show(terminal: Terminal, imported: Imported) -> None:
     """A line per module that matched, a line per tensor that did not, then what was assumed, and what to check."""
+    from unetkit.core.events import Warned
+
     if not terminal.quiet:
         for line in [*_lines(imported), *imported.notes]:
             terminal.console.print(Text(line), soft_wrap=True)

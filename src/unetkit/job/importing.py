@@ -89,8 +89,8 @@ def import_weights(checkpoint: Path, run: Path, request: ImportRequest) -> Impor
     plan = _plan(net.spec, names, theirs, request)
     if not any(name.startswith("prepare.") for name in request.settings):
         notes.append(
-            f"images are prepared as {plan.prepare.colour}, each by its own mean and deviation; the checkpoint does not"
-            " say what its network was trained on: --set prepare.… sets it"
+            f"images are prepared as {plan.prepare.colour}{_normalised(plan.prepare)}; the checkpoint does not say what its"
+            " network was trained on: --set prepare.… sets it"
         )
     imported = Imported(run, net.spec, theirs, matching, tuple(notes), tuple(_doubts(matching, request.partial)))
     if matching.missing and not request.partial:
@@ -134,8 +134,10 @@ def _matched(
     """The network, filled with what matches; what did; and what was concluded on the way."""
     told_channels, told_classes = infer(patterns(spec), theirs)
     given = None if request.classes is None else len(request.classes)
-    if "net.classes" in request.settings:
+    if "net.classes" in request.settings or spec.heads:
         given = given or spec.classes
+    if spec.vocabulary:
+        channels = 1
     channels, classes = channels or told_channels, given or told_classes
     for value, what, flag in (
         (channels, "channels its images have", "--channels N"),
@@ -208,9 +210,15 @@ def _plan(spec: NetSpec, names: tuple[str, ...], theirs: Checkpoint, request: Im
 
 
 def _prepare(spec: NetSpec) -> PreparePlan:
+    if spec.vocabulary:
+        return PreparePlan(colour="tokens", normalise="none")
     if spec.in_channels == 1:
         return PreparePlan()
     return PreparePlan(channels=spec.in_channels, colour="rgb" if spec.in_channels == 3 and spec.ndim == 2 else "bands")
+
+
+def _normalised(prepare: PreparePlan) -> str:
+    return "" if prepare.normalise == "none" else ", each by its own mean and deviation"
 
 
 def _record(imported: Imported, request: ImportRequest) -> Mapping[str, Any]:

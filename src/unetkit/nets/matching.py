@@ -53,19 +53,21 @@ class Matching:
 
 
 def patterns(spec: NetSpec, channels: int | None = None, classes: int | None = None) -> dict[str, Pattern]:
-    """The shapes of a network's tensors in the order of its state; None leaves channels or classes open.
+    """The shapes of a network's tensors in the order of its state; None leaves channels or classes open, unless they
+    are fixed by the spec itself (a vocabulary, named heads).
 
     Counters of batch norms are left out. Raises SpecError: impossible numbers.
     """
-    c, k = channels or 1, classes or 2
+    open_channels, open_classes = channels is None and not spec.vocabulary, classes is None and not spec.heads
+    c, k = channels or 1, classes or (spec.classes if spec.heads else 2)
 
     def shapes(channels: int, classes: int) -> dict[str, Shape]:
         state = build(spec.replace({"in_channels": channels, "classes": classes})).state_dict()
         return {name: tuple(value.shape) for name, value in state.items() if not name.endswith(COUNTER)}
 
     here = shapes(c, k)
-    wider = shapes(c + 1, k) if channels is None else here
-    richer = shapes(c, k + 1) if classes is None else here
+    wider = shapes(c + 1, k) if open_channels else here
+    richer = shapes(c, k + 1) if open_classes else here
     return {
         name: tuple(
             Size(n - (w - n) * c - (r - n) * k, w - n, r - n)
