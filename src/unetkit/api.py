@@ -11,21 +11,24 @@ from typing import Any
 import numpy as np
 
 from unetkit.core.device import find_device
+from unetkit.core.errors import DataError
 from unetkit.core.events import Event, Progress, drain
 from unetkit.core.interrupt import stop_on_signal
 from unetkit.core.machine import processor
 from unetkit.data.discover import discover
 from unetkit.data.doctor import Diagnosis, examine
 from unetkit.data.prepare import CaseReader
+from unetkit.data.sample import Sample
 from unetkit.evaluate.folders import EvaluateOptions, evaluate_folders
 from unetkit.job.importing import Imported, ImportRequest, refuse_report
 from unetkit.job.importing import import_weights as importing
-from unetkit.job.scoring import scoring
+from unetkit.job.scoring import scoring, scoring_samples
 from unetkit.job.training import planning, training
+from unetkit.job.understand import DataSource
 from unetkit.metrics.scores import Scores
 from unetkit.plan.make import Planned
 from unetkit.plan.plan import Plan, Request
-from unetkit.predict.load import PLAN, load_model, load_plan
+from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.predictor import Predictor
@@ -37,10 +40,12 @@ from unetkit.report.page import write_report
 
 Listen = Callable[[Event], Any]
 PathLike = str | Path
+Data = str | Path | Sequence[Sample]
+"""A folder of images and masks, a CSV, or samples in memory."""
 
 
-def check(data: PathLike, request: Request | None = None, *, listen: Listen | None = None) -> Diagnosis:
-    """Examine a folder of images and masks (or a CSV). Nothing is changed.
+def check(data: Data, request: Request | None = None, *, listen: Listen | None = None) -> Diagnosis:
+    """Examine a folder of images and masks (or a CSV, or a list of `Sample`). Nothing is changed.
 
     Raises DataError: no such folder, or no pairs of image and mask in it.
     """
@@ -52,7 +57,7 @@ def check(data: PathLike, request: Request | None = None, *, listen: Listen | No
             tell(Progress(task="check", done=done, fraction=done / total))
 
     return examine(
-        discover(Path(data)),
+        discover(data),
         names=request.classes,
         ignore=request.ignore,
         background=request.background,
@@ -61,13 +66,13 @@ def check(data: PathLike, request: Request | None = None, *, listen: Listen | No
 
 
 def plan(
-    data: PathLike, request: Request | None = None, *, minutes: float | None = None, listen: Listen | None = None
+    data: Data, request: Request | None = None, *, minutes: float | None = None, listen: Listen | None = None
 ) -> Planned:
     """Decide how to train on `data`, and why; takes a few seconds of timed steps. Nothing is trained.
 
     Raises DataError, PlanError, MachineError as `train`.
     """
-    return drain(planning(Path(data), _request(request, minutes, None)), listen or notebook_listener())
+    return drain(planning(_data(data), _request(request, minutes, None)), listen or notebook_listener())
 
 
 @dataclass(frozen=True)
@@ -87,17 +92,19 @@ class Run:
         return self._loaded[0]
 
     def predict(self, image: np.ndarray, *, probabilities: bool = False, tta: bool | None = None) -> np.ndarray:
-        """Predict one image in memory: (H, W), (H, W, C) or (C, H, W), in the units of the image files.
+        """Predict one image in memory, in the units that it was trained on: (*space), (*space, C) or (C, *space), where
+        space is (H, W) of an image, (X, Y, Z) of a volume, (X,) of a signal.
 
-        Returns the mask in the legend's own values, (H, W) or (3, H, W) for colours; or with `probabilities` float32
-        (classes, H, W). For many images or files, `unetkit.predict` is quicker. Raises DataError: not such an image.
+        Returns the mask in the legend's own values, (*space), or (3, *space) for colours; or with `probabilities`
+        float32 (classes, *space). For many images or files, `unetkit.predict` is quicker. Raises DataError: not such an
+        image.
         """
         model, plan = self._loaded
         options = _options(plan, tta=tta)
         if options.tta not in self._predictors:
             self._predictors[options.tta] = Predictor(model.net, options)
         predictor = self._predictors[options.tta]
-        with CaseReader(np.asarray(image), model.prepare) as reader:
+        with CaseReader(np.asarray(image), model.prepare, ndim=plan.net.ndim) as reader:
             result = predictor.array(reader.read(reader.whole), probabilities)
         return result if probabilities else model.legend.decode(result.astype(np.uint8))
 
@@ -111,7 +118,7 @@ class Run:
 
 
 def train(
-    data: PathLike,
+    data: Data,
     run: PathLike,
     request: Request | None = None,
     *,
@@ -120,7 +127,8 @@ def train(
     start: PathLike | None = None,
     listen: Listen | None = None,
 ) -> Run:
-    """Train on a folder of images and masks into the folder `run`; the same call goes on with an interrupted run.
+    """Train on a folder of images and masks (or a CSV, or a list of `Sample`) into the folder `run`; the same call goes
+    on with an interrupted run.
 
     Without `minutes` or `steps`, training stops when validation has settled. Everything else is in `request`. Ctrl-C
     finishes the step, saves, and returns a Run that is not `finished`. `start`: a run whose network and weights training
@@ -131,7 +139,8 @@ def train(
     """
     with stop_on_signal() as stopped:
         finished = drain(
-            training(Path(data), Path(run), _request(request, minutes, steps, start), stopped), listen or notebook_listener()
+            training(_data(data), Path(run), _request(request, minutes, steps, start), stopped),
+            listen or notebook_listener(),
         )
     return Run(Path(run), finished)
 
@@ -166,7 +175,7 @@ def predict(
 
 def evaluate(
     prediction: PathLike,
-    truth: PathLike,
+    truth: Data,
     request: Request | None = None,
     *,
     membrane: str | None = None,
@@ -174,21 +183,25 @@ def evaluate(
     listen: Listen | None = None,
 ) -> Scores:
     """Score masks against the truth: `prediction` is a run folder (its model predicts the images of `truth` first) or a
-    folder of masks; `truth` a data folder or a folder of masks. Pairs by name.
+    folder of masks; `truth` a data folder or a folder of masks, paired by name. A run also takes a list of `Sample`.
 
     `out`: where the predictions of a run are kept (None: nowhere). `membrane`: the class that
     divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info).
-    Raises DataError: nothing pairs, sizes differ; RunError.
+    Raises DataError: nothing pairs, sizes differ, samples where files are needed; RunError.
     """
-    prediction, truth, listen = Path(prediction), Path(truth), listen or notebook_listener()
+    prediction, listen = Path(prediction), listen or notebook_listener()
     request = request or Request()
     options = EvaluateOptions(
         names=request.classes, ignore=request.ignore, background=request.background, membrane=membrane
     )
     if (prediction / PLAN).is_file():
         model, plan = load_model(prediction)
-        return drain(scoring(model, truth, _options(plan), options, None if out is None else Path(out)), listen)
-    return evaluate_folders(prediction, truth, options, listen)
+        if not isinstance(truth, str | Path):
+            return drain(scoring_samples(model, truth, _options(plan), options), listen)
+        return drain(scoring(model, Path(truth), _options(plan), options, None if out is None else Path(out)), listen)
+    if not isinstance(truth, str | Path):
+        raise DataError(f"{prediction}: is no run folder; only a run is scored on samples in memory")
+    return evaluate_folders(prediction, Path(truth), options, listen)
 
 
 def report(run: PathLike) -> Path:
@@ -227,10 +240,10 @@ def import_weights(
 
 
 def training_events(
-    data: PathLike, run: PathLike, request: Request, stopped: Callable[[], bool] = lambda: False
+    data: Data, run: PathLike, request: Request, stopped: Callable[[], bool] = lambda: False
 ) -> Generator[Event, None, bool]:
     """`train` as a generator of events, for interfaces of your own; its result says whether the run is finished."""
-    return training(Path(data), Path(run), request, stopped)
+    return training(_data(data), Path(run), request, stopped)
 
 
 def _request(
@@ -244,10 +257,9 @@ def _request(
 def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:
     # on the processor where it was chosen, precision is as it was trained; elsewhere a short trial chooses
     known = plan.machine.device == find_device(device) and plan.machine.processor == processor()
-    return PredictOptions(
-        tta=plan.predict.tta if tta is None else tta,
-        memory=memory,
-        device=device,
-        precision=plan.machine.precision if known else "auto",
-        layout=plan.machine.layout if known else "auto",
-    )
+    trial: dict[str, Any] = {} if known else {"precision": "auto", "layout": "auto"}
+    return PredictOptions(**options_of(plan, tta).model_dump() | {"memory": memory, "device": device} | trial)
+
+
+def _data(data: Data) -> DataSource:
+    return Path(data) if isinstance(data, str | Path) else data

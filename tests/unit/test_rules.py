@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unetkit.plan import rules
+from unetkit.plan import rules, shape
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 
 
@@ -18,7 +18,7 @@ def facts(
     colour: bool = False,
 ) -> Fingerprint:
     cases = tuple(
-        CaseFacts(id=str(k), height=side, width=side, channels=channels, dtype=dtype, mean=mean, std=40.0)
+        CaseFacts(id=str(k), shape=(side, side), channels=channels, dtype=dtype, mean=mean, std=40.0)
         for k, (side, mean) in enumerate(zip(sides, means, strict=True))
     )
     classes = tuple(
@@ -59,18 +59,19 @@ def test_resolution_follows_the_thinnest_class_of_interest(thin: float | None, s
     ("side", "stem", "patch", "levels"), [(2000, 1, 256, 5), (512, 2, 256, 5), (100, 1, 96, 4), (30, 2, 16, 2)]
 )
 def test_patch_and_depth_fit_the_images(side: int, stem: int, patch: int, levels: int) -> None:
-    value, why = rules.patch(facts(sides=(side, side)), stem)
-    assert value == patch
+    known = facts(sides=(side, side))
+    value, why = shape.patch(known, stem)
+    assert value == (patch, patch)
     assert str(side) in why
-    depth, _ = rules.levels(value, stem)
-    assert depth == levels
-    assert value % (stem * 2 ** (depth - 1)) == 0
+    net = rules.network(known, 2, 1, 8, value, stem)
+    assert net.levels == levels
+    assert shape.fitted(value, net) == value
 
 
 def test_rare_classes_are_met_more_often_and_weigh_more() -> None:
     rare = facts(fractions=(0.99, 0.01))
-    assert rules.sampling(rare, 256, 4)[0].oversample == 0.5
-    assert rules.sampling(facts(), 256, 4)[0].oversample == 0.25
+    assert rules.sampling(rare, (256, 256), 4)[0].oversample == 0.5
+    assert rules.sampling(facts(), (256, 256), 4)[0].oversample == 0.25
     weights = rules.loss(rare)[0].class_weights
     assert weights is not None
     assert weights[1] > weights[0] > 0
@@ -84,9 +85,10 @@ def test_a_class_that_never_occurs_weighs_nothing() -> None:
     assert weights[2] == 0.0
 
 
-def test_candidates_rise_in_cost() -> None:
-    costs = [width * width * batch for width, batch, _ in rules.CAPACITIES]
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_candidates_rise_in_cost(ndim: int) -> None:
+    costs = [width * width * batch for width, batch, _ in rules.CAPACITIES[ndim]]
     assert costs == sorted(costs)
-    least = [steps for _, _, steps in rules.CAPACITIES]
+    least = [steps for _, _, steps in rules.CAPACITIES[ndim]]
     assert least == sorted(least)
     assert least[0] == 0, "the smallest is always in"

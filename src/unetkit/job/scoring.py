@@ -1,17 +1,26 @@
-"""`evaluate RUN DATA`: the model predicts the images of a data set as users predict, and the masks are scored."""
+"""The model predicts images as users predict, and the masks are scored: what follows training, and `evaluate RUN`."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 
-from unetkit.core.events import Event
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import PlanError
+from unetkit.core.events import Event, Progress, Started
+from unetkit.data.case import Case
 from unetkit.data.discover import discover
+from unetkit.data.masks import read_label
+from unetkit.data.prepare import CaseReader
+from unetkit.data.sample import Sample
 from unetkit.evaluate.folders import EvaluateOptions, evaluate
-from unetkit.metrics.scores import Scores
+from unetkit.metrics.scores import CaseScores, Scores, score_case
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
+from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import predict
 
 
@@ -27,3 +36,37 @@ def scoring(
         outputs = OutputOptions(probabilities=options.membrane is not None, overwrite=True)
         yield from predict(model, discover(truth).cases, folder, predicting, outputs)
         return (yield from evaluate(folder, truth, options.model_copy(update={"legend": model.legend})))
+
+
+def scoring_samples(
+    model: Model, samples: Sequence[Sample], predicting: PredictOptions, options: EvaluateOptions
+) -> Generator[Event, None, Scores]:
+    """Predict every labelled sample and score it; nothing is written.
+
+    Raises what `discover` raises; PlanError: options that only files have.
+    """
+    if options.membrane is not None:
+        raise PlanError("membrane scores are computed for files; write the samples as images, and give the folder")
+    found = discover(samples)
+    groups = {case.id: case.group for case in found.cases if case.group is not None}
+    yield Started(task="evaluate", total=len(found.cases))
+    return (yield from score_cases(Predictor(model.net, predicting), model, found.cases, groups, "evaluate"))
+
+
+def score_cases(
+    predictor: Predictor, model: Model, cases: Sequence[Case], groups: Mapping[str, str], task: str
+) -> Generator[Event, None, Scores]:
+    """Predict and score every case, in memory. `groups`: case id → patient, slide …"""
+    legend, rows = model.legend, list[CaseScores]()
+    for number, case in enumerate(cases, start=1):
+        prediction_X = predict_case(predictor, model, case)
+        truth_X = read_label(case, legend)[0]
+        rows.append(score_case(case.id, truth_X, prediction_X, len(legend.classes), groups.get(case.id)))
+        yield Progress(task=task, done=number, fraction=number / len(cases), note=case.id)
+    return Scores(legend.names, legend.foreground, tuple(rows))
+
+
+def predict_case(predictor: Predictor, model: Model, case: Case) -> NDArray[np.uint8]:
+    """The class indices of a whole case, (*space) uint8."""
+    with CaseReader(case, model.prepare) as reader:
+        return predictor.array(reader.read(reader.whole)).astype(np.uint8)

@@ -16,7 +16,7 @@ from unetkit.job.finish import finish
 from unetkit.job.importing import is_imported
 from unetkit.job.record import first_command, record_command, record_timing
 from unetkit.job.starting import begin_with, read_start
-from unetkit.job.understand import Earlier, understand
+from unetkit.job.understand import DataSource, Earlier, understand
 from unetkit.plan.make import Planned, make_plan
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
@@ -27,7 +27,7 @@ from unetkit.train.state import read_position
 FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprint.json", "report.html"
 
 
-def planning(data: Path, request: Request) -> Generator[Event, None, Planned]:
+def planning(data: DataSource, request: Request) -> Generator[Event, None, Planned]:
     """Understand the data, and decide; nothing is written. Raises DataError, PlanError, MachineError."""
     understood = yield from understand(data, request)
     result = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
@@ -35,7 +35,9 @@ def planning(data: Path, request: Request) -> Generator[Event, None, Planned]:
     return result
 
 
-def training(data: Path, run: Path, request: Request, should_stop: Callable[[], bool]) -> Generator[Event, None, bool]:
+def training(
+    data: DataSource, run: Path, request: Request, should_stop: Callable[[], bool]
+) -> Generator[Event, None, bool]:
     """Train into the folder `run`, or go on with what is there; score, and write the report.
 
     Returns whether the run is finished (False: stopped by the user; the same command goes on).
@@ -55,7 +57,7 @@ def training(data: Path, run: Path, request: Request, should_stop: Callable[[], 
 
 
 def _training(
-    data: Path, run: Path, request: Request, should_stop: Callable[[], bool], log: EventLog, began: float
+    data: DataSource, run: Path, request: Request, should_stop: Callable[[], bool], log: EventLog, began: float
 ) -> Generator[Event, None, bool]:
     if (run / PLAN).exists():
         plan = _resume(run, request)

@@ -6,14 +6,21 @@ import hashlib
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
 
 from unetkit.core.errors import DataError, RunError
 from unetkit.core.events import Decided, Event, Started, Warned
 from unetkit.data.case import Case
 from unetkit.data.discover import Discovery, discover
 from unetkit.data.doctor import Diagnosis, examine
+from unetkit.data.sample import Sample
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.plan.plan import DataPlan, Request
+
+DataSource: TypeAlias = Path | Sequence[Sample]
+"""A folder or a CSV, or samples in memory."""
 
 # Share of the cases (or groups) kept for validation. Annotated images are worth more in training; but of a handful, one
 # alone would be no measure.
@@ -42,7 +49,9 @@ class Earlier:
     split: Path
 
 
-def understand(data: Path, request: Request, earlier: Earlier | None = None) -> Generator[Event, None, Understood]:
+def understand(
+    data: DataSource, request: Request, earlier: Earlier | None = None
+) -> Generator[Event, None, Understood]:
     """Find the cases, examine them, decide what masks mean and who validates (or keep the split of an `earlier` run).
 
     Raises DataError where a finding stops training, RunError where the data are not those of the earlier run.
@@ -52,7 +61,7 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
     contents = digest(discovery.cases)
     if earlier is not None and earlier.data.digest != contents:
         raise RunError(
-            f"{data}: the images or masks changed since this run began ({earlier.data.cases} pairs then,"
+            f"{discovery.root}: the images or masks changed since this run began ({earlier.data.cases} pairs then,"
             f" {len(discovery.cases)} now); nothing was overwritten; restore them, or train into a new folder with -o"
         )
     diagnosis = examine(discovery, names=request.classes, ignore=request.ignore, background=request.background)
@@ -61,7 +70,7 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
         lines = "\n".join(f"  {f.file}: {f.message}; {f.fix}" for f in errors[:10])
         more = f"\n  … and {len(errors) - 10} more" if len(errors) > 10 else ""
         raise DataError(
-            f"{data}: {len(errors)} finding{'s' * (len(errors) != 1)} must be mended before training"
+            f"{discovery.root}: {len(errors)} finding{'s' * (len(errors) != 1)} must be mended before training"
             f" (`unetkit check` shows all):\n{lines}{more}"
         )
     warnings = sum(finding.severity == "warning" for finding in diagnosis.findings)
@@ -84,7 +93,7 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
     value = ", ".join(f"{n} {part}" for part, n in counts.items() if n)
     yield Decided(what="data.split", value=value, why=split.reason)
     plan = DataPlan(
-        path=str(data),
+        path=str(discovery.root),
         legend=diagnosis.legend,
         cases=len(discovery.cases),
         digest=contents,
@@ -96,12 +105,16 @@ def understand(data: Path, request: Request, earlier: Earlier | None = None) -> 
 
 
 def digest(cases: Sequence[Case]) -> str:
-    """A digest of the names and contents of all files of the cases."""
+    """A digest of the names and contents of all files and arrays of the cases."""
     total = hashlib.blake2b(digest_size=16)
     for case in cases:
         total.update(case.id.encode())
-        for path in (*case.images, *([case.label] if case.label else [])):
-            total.update(path.name.encode())
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+        for source in (*case.images, *([] if case.label is None else [case.label])):
+            if isinstance(source, Path):
+                total.update(source.name.encode())
+                with source.open("rb") as file:
+                    total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+            else:
+                total.update(f"{source.shape} {source.dtype.str} {case.spacing}".encode())
+                total.update(np.ascontiguousarray(source).data)
     return total.hexdigest()

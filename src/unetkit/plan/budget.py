@@ -44,16 +44,22 @@ def seconds_per_step(
     loss = make_loss("ce + dice", spec.classes)
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
     generator = torch.Generator().manual_seed(0)
-    image = torch.randn(batch, spec.in_channels, *patch, generator=generator)
-    image = image.to(device, memory_format=memory_format(arithmetic))
+    shape = (batch, spec.in_channels, *patch)
+    image = torch.randn(shape, generator=generator)
+    if spec.vocabulary:
+        image = torch.randint(spec.vocabulary, shape, generator=generator).float()
+    image = image.to(device, memory_format=memory_format(arithmetic, spec.ndim))
     label = torch.randint(spec.classes, (batch, *patch), generator=generator).to(device)
     times: list[float] = []
     begin = time.perf_counter()
     while len(times) < 4 or (time.perf_counter() - begin < seconds and len(times) < 20):
         start = time.perf_counter()
         with autocast(arithmetic):
-            logits = net(image)
-        torch.autograd.backward(loss(logits, centred(label, logits.shape[2:])))
+            output = net(image)
+        logits, *coarse = [output] if isinstance(output, torch.Tensor) else output
+        value = loss(logits, centred(label, logits.shape[2:]))
+        # of deep supervision the other results: their own loss costs little beside the network
+        torch.autograd.backward(value + sum(c.float().mean() for c in coarse))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         if device.type == "cuda":
@@ -62,14 +68,17 @@ def seconds_per_step(
     return min(times[1:])
 
 
-def memory_format(arithmetic: Arithmetic) -> torch.memory_format:
-    """The memory layout of images and weights."""
-    return torch.channels_last if arithmetic.layout == "channels_last" else torch.contiguous_format
+def memory_format(arithmetic: Arithmetic, ndim: int) -> torch.memory_format:
+    """The memory layout of images and weights. Signals have but one."""
+    if arithmetic.layout == "contiguous" or ndim == 1:
+        return torch.contiguous_format
+    return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
 
 def place(net: UNet, arithmetic: Arithmetic) -> UNet:
     """The network on the device and in the layout of the arithmetic (in place)."""
-    return net.to(torch.device(arithmetic.device), memory_format=memory_format(arithmetic))  # type: ignore[call-overload, no-any-return]
+    layout = memory_format(arithmetic, net.spec.ndim)
+    return net.to(torch.device(arithmetic.device), memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
 def autocast(arithmetic: Arithmetic) -> contextlib.AbstractContextManager[object]:
@@ -97,6 +106,8 @@ def choose_arithmetic(
     device = find_device(device)
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if precision == "auto" else (_precision(precision),)
     layouts: tuple[Layout, ...] = ("contiguous", "channels_last") if layout == "auto" else (_layout(layout),)
+    if spec.ndim == 1:
+        layouts = ("contiguous",)
     reasons = {
         "machine.threads": f"this process may use {cores()} processors",
         "machine.device": f"{device}: the fastest device here"
@@ -126,6 +137,8 @@ def choose_arithmetic(
         reasons["machine.precision"] = timed_why if precision == "auto" else "as asked"
         timed_with = "timed with the precision" if precision == "auto" and len(timed) > 1 else timed_why
         reasons["machine.layout"] = timed_with if layout == "auto" else "as asked"
+    if spec.ndim == 1:
+        reasons["machine.layout"] = "signals have one layout"
     yield Decided(what="machine.precision", value=chosen.precision, why=reasons["machine.precision"])
     yield Decided(what="machine.layout", value=chosen.layout, why=reasons["machine.layout"])
     plan = MachinePlan(device=device, precision=chosen.precision, layout=chosen.layout, threads=threads)

@@ -55,6 +55,8 @@ def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
 def training_memory(plan: Plan, facts: Fingerprint) -> int:
     """Bytes that training is expected to hold: activations, copies of the parameters, images, the libraries."""
     width = 2 if plan.machine.precision == "bf16" else 4
-    activations = activation_memory(plan.net, plan.sampling.batch, plan.sampling.patch, width, training=True)
-    images = prepared_bytes([(c.height, c.width) for c in facts.cases], plan.prepare.channels)
+    activations = activation_memory(
+        plan.net, plan.sampling.batch, plan.sampling.patch, width, True, plan.machine.checkpointing
+    )
+    images = prepared_bytes([c.shape for c in facts.cases], plan.prepare.channels)
     return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + LIBRARIES

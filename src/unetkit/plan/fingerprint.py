@@ -1,4 +1,7 @@
-"""What the training images are like, from one streaming pass: sizes, intensities, class shares, thickness."""
+"""What the training images are like, from one streaming pass: sizes, intensities, class shares, thickness.
+
+Volumes and signals are images here too, and their voxels and samples are pixels.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +12,21 @@ from pydantic import Field
 
 from unetkit.core.config import Config
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.formats import open_image
 from unetkit.data.legend import Legend
-from unetkit.data.masks import read_raw_label
+from unetkit.data.masks import read_label
+from unetkit.data.source import open_case
 
 # Pixels looked at per image for its mean and colour: every n-th of them, evenly over the image.
 SAMPLED = 200_000
 
 
 class CaseFacts(Config):
-    """One image: pixels, channels (without alpha), type, mean and standard deviation over its pixels and channels."""
+    """One image: pixels along every axis, their lengths (mm in volumes, seconds in signals; none where not known),
+    channels (without alpha), type, mean and standard deviation over its pixels and channels."""
 
     id: str
-    height: int
-    width: int
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...] | None = None
     channels: int
     dtype: str
     mean: float
@@ -48,16 +52,30 @@ class Fingerprint(Config):
     ignored: float
     """Share of the pixels that carry no label."""
 
-    def median_size(self) -> tuple[int, int]:
-        """Median height and width in pixels."""
-        return (
-            int(np.median([c.height for c in self.cases])),
-            int(np.median([c.width for c in self.cases])),
-        )
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.cases[0].shape)
+
+    def median_size(self) -> tuple[int, ...]:
+        """Median length of every axis in pixels."""
+        return tuple(int(n) for n in np.median([c.shape for c in self.cases], axis=0))
 
     def smallest_side(self) -> int:
         """Shortest side of any image, in pixels."""
-        return min(min(c.height, c.width) for c in self.cases)
+        return min(min(c.shape) for c in self.cases)
+
+    def spacing(self) -> tuple[float, ...] | None:
+        """Median length of a pixel along every axis; None where it is known of no image."""
+        known = [c.spacing for c in self.cases if c.spacing is not None]
+        return tuple(float(v) for v in np.median(known, axis=0)) if known else None
+
+    def aspect(self) -> tuple[float, ...]:
+        """Lengths of a pixel along every axis in units of the shortest; all 1 where they are not known."""
+        spacing = self.spacing()
+        if spacing is None or min(spacing) <= 0:
+            return (1.0,) * self.ndim
+        return tuple(round(v / min(spacing), 2) for v in spacing)
 
     def dtypes(self) -> tuple[str, ...]:
         """The pixel types that occur."""
@@ -72,28 +90,29 @@ def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
     present = np.zeros(IGNORE + 1, np.int64)
     colour = False
     for case in cases:
-        image_CYX, dtype = _read(case)
-        image_CN = image_CYX.reshape(len(image_CYX), -1)
+        with open_case(case) as reader:
+            image_CX, info = reader.read(), reader.info
+        image_CN = image_CX.reshape(len(image_CX), -1)
         step = max(1, image_CN.shape[1] // SAMPLED)
         sample = image_CN[:, ::step].astype(np.float32)
         colour = colour or (len(sample) > 1 and bool(np.abs(sample[1:] - sample[:1]).max() > 0))
         facts.append(
             CaseFacts(
                 id=case.id,
-                height=image_CYX.shape[1],
-                width=image_CYX.shape[2],
-                channels=len(image_CYX),
-                dtype=dtype,
+                shape=image_CX.shape[1:],
+                spacing=info.spacing,
+                channels=len(image_CX),
+                dtype=info.dtype,
                 mean=float(sample.mean()),
                 std=float(sample.std()),
             )
         )
         if case.label is not None:
-            label_YX, _ = legend.encode(read_raw_label(case.label))
-            count = np.bincount(label_YX.reshape(-1), minlength=IGNORE + 1)
+            label_X, _ = read_label(case, legend)
+            count = np.bincount(label_X.reshape(-1), minlength=IGNORE + 1)
             pixels += count
             present += count > 0
-            border += _border(label_YX)
+            border += _border(label_X)
     labelled = max(int(pixels[:IGNORE].sum()), 1)
     classes = tuple(
         ClassFacts(
@@ -112,22 +131,13 @@ def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
     )
 
 
-def _read(case: Case) -> tuple[np.ndarray, str]:
-    """All channels of a case (C, Y, X) in the files' own units, and the pixel type."""
-    parts = []
-    dtype = ""
-    for path in case.images:
-        with open_image(path) as reader:
-            parts.append(reader.read())
-            dtype = reader.info.dtype
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)), dtype
-
-
-def _border(label_YX: np.ndarray) -> np.ndarray:
-    """Length of each class's border in pixel edges (the frame of the image is no border)."""
-    length = np.zeros(IGNORE + 1, np.int64)
-    for a, b in ((label_YX[1:], label_YX[:-1]), (label_YX[:, 1:], label_YX[:, :-1])):
+def _border(label_X: np.ndarray) -> np.ndarray:
+    """Size of each class's border in faces between pixels (the frame of the image is no border)."""
+    size = np.zeros(IGNORE + 1, np.int64)
+    for axis in range(label_X.ndim):
+        along = np.moveaxis(label_X, axis, 0)
+        a, b = along[1:], along[:-1]
         edge = a != b
         for side in (a[edge], b[edge]):
-            length += np.bincount(side, minlength=IGNORE + 1)
-    return length
+            size += np.bincount(side, minlength=IGNORE + 1)
+    return size

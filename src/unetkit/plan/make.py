@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
 from unetkit.core.device import find_device
-from unetkit.core.errors import PlanError, nearest
+from unetkit.core.errors import PlanError, SpecError, nearest
 from unetkit.core.events import Decided, Event, Started
-from unetkit.core.machine import cores
 from unetkit.data.case import Case
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import CaseReader, fit
+from unetkit.data.sizes import units
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import preset
 from unetkit.nets.spec import NetSpec
-from unetkit.plan import rules
-from unetkit.plan.budget import (
-    Candidate,
-    Capacity,
-    arithmetic_of,
-    candidate_for_steps,
-    choose_arithmetic,
-    choose_capacity,
-)
+from unetkit.plan import rules, shape
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
 from unetkit.plan.plan import (
@@ -42,6 +36,7 @@ from unetkit.plan.plan import (
     Request,
     SamplingPlan,
 )
+from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
 from unetkit.plan.start import begun, prepared_as
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
@@ -50,8 +45,6 @@ FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 OPEN_ENDED = 0.25
 # At least so far apart are validations: they should not take the time that training needs.
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
-# Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
-LEAST_STEPS, LEAST_PATCH = 300, 64
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -82,21 +75,22 @@ def make_plan(
     _check_values(request)
     yield Started(task="plan")
     facts = fingerprint(cases, legend)
-    plan, why, candidates = _draft(facts, legend, data, request)
+    plan, why = _draft(facts, legend, data, request)
     settings = request.settings
     if settings:
-        plan = plan.override(settings, "--set")
+        plan = _with_settings(plan, settings)
     make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)  # refuses unknown losses now
     _check_patch(plan)
+    candidates = candidates_of(plan, request)
     if "prepare.mean" not in settings and not plan.prepare.mean:  # those of --start stay
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
-    plan, why_machine = yield from _with_arithmetic(plan, request)
+    plan, why_machine = yield from with_arithmetic(plan, request, candidates[min(1, len(candidates) - 1)])
     finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
-    plan, capacity, why_capacity = _with_capacity(plan, request, candidates, max(left, 1.0))
-    optim, why_optim = rules.optim(capacity.steps)
-    if not {"optim.ema", "optim.lr"} & set(settings):
-        plan = plan.model_copy(update={"optim": plan.optim.model_copy(update={"ema": optim.ema})})
+    plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0))
+    optim, why_optim = rules.optim(capacity.steps, plan.net)
+    free = {name: getattr(optim, name) for name in ("ema", "lr") if f"optim.{name}" not in settings}
+    plan = plan.model_copy(update={"optim": plan.optim.model_copy(update=free)})
     for name, reason in why_capacity.items():
         why[name] = f"{why[name]}; {reason}" if name == "net.channels" and name in why else reason
     why |= why_machine | why_optim | dict.fromkeys(settings, "as asked")
@@ -108,61 +102,6 @@ def make_plan(
     yield Decided(what="cost", value=str(cost), why="")
     reserve = 0.0 if plan.budget.minutes is None else time.perf_counter() - began + finish
     return Planned(plan, facts, reserve, cost)
-
-
-def _with_arithmetic(plan: Plan, request: Request) -> Generator[Event, None, tuple[Plan, dict[str, str]]]:
-    """The plan with device, precision and layout: what a flag or a setting pins, else what is fastest here."""
-    settings = request.settings
-
-    def wanted(flag: str) -> str:
-        asked = getattr(request, flag)
-        return str(asked if asked != "auto" else settings.get(f"machine.{flag}", "auto"))
-
-    machine, why = yield from choose_arithmetic(
-        plan.net,
-        plan.sampling.patch,
-        plan.sampling.batch,
-        device=wanted("device"),
-        precision=wanted("precision"),
-        layout=wanted("layout"),
-        threads=plan.machine.threads if "machine.threads" in settings else cores(),
-        repeatable=request.steps is not None,
-    )
-    return plan.model_copy(update={"machine": machine}), why
-
-
-def _with_capacity(
-    plan: Plan, request: Request, candidates: Sequence[Candidate], seconds: float
-) -> tuple[Plan, Capacity, dict[str, str]]:
-    """The plan with the width and the batch (where nothing pins them) that a budget of `seconds` affords."""
-    settings, arithmetic, patch = request.settings, arithmetic_of(plan.machine), plan.sampling.patch
-    free_width = "net.channels" not in settings and request.model is None and request.start is None
-    free_batch = "sampling.batch" not in settings
-    distinct: dict[tuple[NetSpec, int], Candidate] = {}
-    # where width or batch is pinned, some candidates differ in nothing but the steps they need: the first counts
-    for c in candidates:
-        net = plan.net.replace({"channels": c.spec.channels}) if free_width else plan.net
-        batch = c.batch if free_batch else plan.sampling.batch
-        distinct.setdefault((net, batch), Candidate(net, batch, c.least))
-    affordable = list(distinct.values())
-    why: dict[str, str] = {}
-    if request.steps is not None:
-        capacity = candidate_for_steps(affordable, request.steps)
-    else:
-        capacity = choose_capacity(affordable, patch, arithmetic, seconds=seconds)
-        smaller = tuple(n // 2 for n in patch)
-        fits = all(n % d == 0 for n, d in zip(smaller, geometry(plan.net).divisor, strict=True))
-        halve = capacity.steps < LEAST_STEPS and fits and min(smaller) >= LEAST_PATCH
-        if halve and "sampling.patch" not in settings:
-            patch = smaller  # even the smallest network is too slow: a quarter of the pixels in a step
-            capacity = choose_capacity(affordable[:1], patch, arithmetic, seconds=seconds)
-            why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
-    why["net.channels"] = f"as asked: --model {request.model}" if request.model is not None else capacity.why
-    if request.model is None and request.start is not None:
-        why["net.channels"] = f"as in {request.start}"
-    why["sampling.batch"] = "chosen with the width, see net.channels"
-    sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
-    return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
 
 
 def _check_values(request: Request) -> None:
@@ -183,34 +122,38 @@ class _Part(Config):
     sampling: SamplingPlan = SamplingPlan()
 
 
-def _draft(
-    facts: Fingerprint, legend: Legend, data: DataPlan, request: Request
-) -> tuple[Plan, dict[str, str], list[Candidate]]:
-    """The plan by the rules alone, why, and the networks that timing may choose from."""
-    prepare, why = rules.prepare(facts)
-    earlier, start = begun(request, 2)
+def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request) -> tuple[Plan, dict[str, str]]:
+    """The plan by the rules alone, and why."""
+    classes = len(legend.classes)
+    wanted = None if request.model is None else preset(request.model).form(facts.ndim)
+    earlier, start = begun(request, facts.ndim)
+    vocabulary = _vocabulary(request, wanted or start)
+    prepare, why = rules.prepare(facts, vocabulary)
     prepare, why_start = prepared_as(earlier, prepare, request)
     why |= why_start
-    stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
-    side, why["sampling.patch"] = rules.patch(facts, stem)
-    depth, why_depth = rules.levels(side, stem)
-    why["net.channels"] = why_depth
-    classes = len(legend.classes)
-    candidates = [
-        Candidate(rules.network(classes, prepare.channels, width, depth, stem), batch, least)
-        for width, batch, least in rules.CAPACITIES
-    ]
-    net = candidates[1].spec
-    if request.model is not None:
-        net = preset(request.model).spec.replace({"classes": classes, "in_channels": prepare.channels})
-        why.pop("net.stem_stride")
+    width, batch, _ = rules.CAPACITIES[facts.ndim][1]
     if start is not None:
+        size, why["sampling.patch"] = shape.patch(facts, start.stem_stride)
         net = start.replace({"classes": classes, "in_channels": prepare.channels})
-        why.pop("net.stem_stride")
-    sampling, why_sampling = rules.sampling(facts, side, candidates[1].batch)
+    elif wanted is not None:
+        size, why["sampling.patch"] = shape.patch(facts, wanted.stem_stride)
+        net = wanted.replace({"classes": classes, "in_channels": prepare.channels})
+        net, cut = shape.preset_for(net, size)
+        why |= {"net.strides": cut} if cut else {}
+    else:
+        if vocabulary:
+            stem, why["net.stem_stride"] = 1, "every token is kept"
+        else:
+            stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
+        size, why["sampling.patch"] = shape.patch(facts, stem)
+        net = rules.network(facts, classes, prepare.channels, width, size, stem)
+        net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
+    patch = shape.fitted(size, net)
+    why["net.channels"] = shape.levels_text(patch, net)
+    sampling, why_sampling = rules.sampling(facts, patch, batch)
     loss, why_loss = rules.loss(facts)
-    augment, why_augment = rules.augment(facts, side)
-    predict, why["predict.tta"] = _predict(facts)
+    augment, why_augment = rules.augment(facts, size, vocabulary)
+    predict, why["predict.tta"] = _predict(facts, augment)
     budget, why_budget = _budget(request)
     plan = Plan(
         request=request,
@@ -220,12 +163,31 @@ def _draft(
         sampling=sampling,
         loss=loss,
         augment=augment,
-        optim=rules.optim(None)[0],
+        optim=rules.optim(None, net)[0],
         budget=budget,
         predict=predict,
         seed=request.seed,
     )
-    return plan, why | why_sampling | why_loss | why_augment | why_budget, candidates
+    return plan, why | why_sampling | why_loss | why_augment | why_budget
+
+
+def _vocabulary(request: Request, wanted: NetSpec | None) -> int:
+    """How many different integers the input holds; 0 for measured values."""
+    if "net.vocabulary" in request.settings:
+        return NetSpec().override({"vocabulary": request.settings["net.vocabulary"]}, "--set net").vocabulary
+    return 0 if wanted is None else wanted.vocabulary
+
+
+def _with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
+    """The plan with what the user set; a patch that is not pinned follows the network."""
+    if "sampling.patch" not in settings:
+        try:
+            net = plan.net.override({k[4:]: v for k, v in settings.items() if k.startswith("net.")}, "--set net")
+            patch = plan.sampling.patch if net == plan.net else shape.fitted(shape.output(plan), net)
+            settings = {**settings, "sampling.patch": list(patch)}
+        except (PlanError, SpecError):
+            pass  # said better below, for the whole plan
+    return plan.override(settings, "--set")
 
 
 def _budget(request: Request) -> tuple[BudgetPlan, dict[str, str]]:
@@ -250,22 +212,28 @@ def _budget_seconds(budget: BudgetPlan) -> float:
     return 60 * (budget.minutes if budget.minutes is not None else OPEN_ENDED * budget.limit)
 
 
-def _predict(facts: Fingerprint) -> tuple[PredictPlan, str]:
-    height, width = facts.median_size()
-    small = height * width <= SMALL_IMAGE
-    size = f"{height * width / 1e6:.1f} million pixels in the median image"
-    if small:
+def _predict(facts: Fingerprint, augment: AugmentPlan) -> tuple[PredictPlan, str]:
+    if facts.ndim == 1 or not (augment.turn or any(augment.flips(facts.ndim))):
+        return PredictPlan(tta=False), "training shows nothing mirrored or turned, so nothing is averaged"
+    pixels = math.prod(facts.median_size())
+    size = f"{pixels / 1e6:.1f} million {units(facts.ndim)} in the median image"
+    if pixels <= SMALL_IMAGE:
         return PredictPlan(tta=True), f"{size}: averaging eight flips and turns costs little and steadies thin borders"
     return PredictPlan(tta=False), f"{size}: eight flips and turns would take long; --tta turns them on"
 
 
 def _check_patch(plan: Plan) -> None:
-    divisor = geometry(plan.net).divisor
-    if any(p % d for p, d in zip(plan.sampling.patch, divisor, strict=True)):
-        fits = tuple(max(d, round(p / d) * d) for p, d in zip(plan.sampling.patch, divisor, strict=True))
+    facts, patch = geometry(plan.net), plan.sampling.patch
+    if shape.takes(patch, facts):
+        return
+    if any(facts.margin):
+        fits = facts.fit(patch)
         raise PlanError(
-            f"sampling.patch {plan.sampling.patch}: this network needs multiples of {divisor}; {fits} would fit"
+            f"sampling.patch {patch}: this network takes {facts.smallest} plus multiples of {facts.divisor};"
+            f" {fits} would fit"
         )
+    fits = tuple(max(d, round(p / d) * d) for p, d in zip(patch, facts.divisor, strict=True))
+    raise PlanError(f"sampling.patch {patch}: this network needs multiples of {facts.divisor}; {fits} would fit")
 
 
 def _readers(cases: Sequence[Case], plan: Plan) -> Generator[CaseReader, None, None]:

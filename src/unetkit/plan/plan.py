@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
@@ -58,6 +58,15 @@ class LossPlan(Config):
     """A sum such as "ce + dice" or "0.5*ce + dice"."""
     class_weights: tuple[float, ...] | None = None
     """One weight per class in the cross-entropy; none: all alike."""
+    scales: tuple[float, ...] | None = None
+    """Weights of the results of deep supervision, finest first; none: half as much at half the resolution."""
+
+    @field_validator("scales")
+    @classmethod
+    def _are_weights(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value is not None and (min(value, default=-1.0) < 0 or sum(value) <= 0):
+            raise ValueError("weights are 0 or more, and not all 0")
+        return value
 
 
 class OptimPlan(Config):
@@ -113,6 +122,8 @@ class MachinePlan(Config):
     """Order of a feature map's values in memory."""
     threads: int = Field(default=1, ge=1)
     """Processors used."""
+    checkpointing: bool = False
+    """Compute feature maps a second time in the backward pass instead of keeping them: slower, with less memory."""
     processor: str = ""
     """The processor on which precision and layout were chosen; elsewhere prediction chooses anew."""
 
@@ -121,7 +132,7 @@ class PredictPlan(Config):
     """How the model is used unless the user says otherwise."""
 
     tta: bool = False
-    """Average the predictions of the eight flips and quarter turns."""
+    """Average the predictions of the flips and quarter turns that training showed (eight of an image)."""
 
 
 class Request(Config):
@@ -192,6 +203,10 @@ class Plan(Config):
             raise ValueError(
                 f"sampling.patch has {len(self.sampling.patch)} lengths, but the network has {self.net.ndim} axes"
             )
+        ndim = self.net.ndim
+        for name, entry in (("flip", self.augment.flip), ("aspect", self.augment.aspect)):
+            if isinstance(entry, tuple) and len(entry) not in ((ndim,) if name == "flip" else (0, ndim)):
+                raise ValueError(f"augment.{name} has {len(entry)} entries, but the network has {ndim} axes")
         weights = self.loss.class_weights
         if weights is not None and len(weights) != classes:
             raise ValueError(f"loss.class_weights has {len(weights)} values, but there are {classes} classes")

@@ -2,34 +2,48 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.data.prepare import PreparePlan
+from unetkit.data.sizes import units
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.plan import LossPlan, OptimPlan, SamplingPlan
+from unetkit.plan.shape import strides
 
 # A structure thinner than this many pixels needs the network's finest level at full resolution.
 THIN = 3.0
 # Structures about this thick or more are seen well at a quarter of the resolution.
 THICK = 48.0
-# Patches: large enough for context, small enough that a batch has several.
-PATCH = 256
+# The same beside images, where the stem has two steps: from this thickness on, half resolution.
+HALVED = {1: 12.0, 3: 8.0}
 # A class below this share is met more often, and weighs more.
 RARE = 0.05
 
 
-# Width of the finest level, batch, and the fewest steps with which they are worth their cost, in rising cost. With
-# fewer, the narrower network reaches more: on membranes in six minutes width 16 (4138 steps) beat width 32 (1835
-# steps), see benchmarks/README.md.
-CAPACITIES = ((8, 2, 0), (16, 2, 400), (16, 4, 1000), (24, 4, 3500), (32, 4, 5000), (48, 4, 10_000), (64, 4, 20_000))
+# Width of the finest level, batch, and the fewest steps with which they are worth their cost, in rising cost, by number
+# of axes. With fewer, the narrower network reaches more: on membranes in six minutes width 16 (4138 steps) beat width
+# 32 (1835 steps), see benchmarks/README.md.
+CAPACITIES = {
+    1: ((8, 8, 0), (16, 8, 400), (16, 16, 1000), (32, 16, 2500), (48, 16, 8000), (64, 16, 16_000)),
+    2: ((8, 2, 0), (16, 2, 400), (16, 4, 1000), (24, 4, 3500), (32, 4, 5000), (48, 4, 10_000), (64, 4, 20_000)),
+    3: ((8, 2, 0), (16, 2, 400), (24, 2, 2500), (32, 2, 4000), (48, 2, 10_000), (64, 2, 20_000)),
+}
+# How much wider than the finest the coarser levels become at most, by number of axes. In a signal a level has half as
+# many pixels as the one before, not a quarter: doubling on and on would put all the work into the coarsest levels.
+WIDEST = {1: 4, 2: 16, 3: 16}
 
 
-def prepare(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
-    """How images become the network's input."""
+def prepare(facts: Fingerprint, vocabulary: int = 0) -> tuple[PreparePlan, dict[str, str]]:
+    """How images become the network's input. `vocabulary`: above 0 for sequences of integers."""
+    if vocabulary:
+        why_tokens = f"integers below {vocabulary} (net.vocabulary) are looked up in a table, not measured"
+        return PreparePlan(channels=1, colour="tokens", normalise="none"), {"prepare.colour": why_tokens}
+    if facts.ndim == 1:
+        return _prepare_signals(facts)
     most = max(c.channels for c in facts.cases)
     if most > 3 or most == 2:
         channels, mode, why = most, "bands", f"images have {most} channels"
@@ -66,6 +80,17 @@ def prepare(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
     }
 
 
+def _prepare_signals(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
+    """Channels as they are; each by its own mean and deviation, for baselines and gains differ between recordings. Not
+    clipped: of a signal that rests most of the time the peaks are what matters."""
+    most = max(c.channels for c in facts.cases)
+    return PreparePlan(channels=most, colour="grey" if most == 1 else "bands", normalise="image", method="zscore"), {
+        "prepare.channels": f"the signals have {most} channel{'s' * (most != 1)}",
+        "prepare.normalise": "gain and baseline differ between recordings",
+        "prepare.method": "minus the mean, over the standard deviation; peaks are kept",
+    }
+
+
 def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, str]:
     """Stride of the stem: 1 (full resolution), 2 or 4, from the thickness of the thinnest class of interest."""
     thin = min(
@@ -75,6 +100,8 @@ def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, st
     if thin is None:
         return 2, "no structure could be measured: half resolution inside, full resolution out"
     thickness, name = thin
+    if facts.ndim != 2:
+        return _resolution_beside_images(facts.ndim, name, thickness)
     if thickness < THIN:
         return 1, f"'{name}' is only about {thickness:.1f} pixels thick: every pixel is kept"
     if thickness >= THICK and facts.smallest_side() >= 512:
@@ -88,36 +115,27 @@ def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, st
     )
 
 
-def patch(facts: Fingerprint, stem: int) -> tuple[int, str]:
-    """Side of the square patch in pixels, a multiple of 16 · stem where images allow it."""
-    wanted = PATCH if stem < 4 else 2 * PATCH
-    unit = 8 * stem
-    side = min(facts.median_size())
-    if side >= wanted:
-        return wanted, f"{wanted} pixels give context; the images (median side {side}) hold several"
-    value = max(unit, side // unit * unit)
-    return value, f"the median image is only {side} pixels on its short side"
+def _resolution_beside_images(ndim: int, name: str, thickness: float) -> tuple[int, str]:
+    """Of signals and volumes: where the thinnest structure spans many pixels, half of them tell as much."""
+    unit = units(ndim)
+    if thickness < HALVED[ndim]:
+        return 1, f"'{name}', the thinnest, is about {thickness:.0f} {unit} thick: every one is kept"
+    return 2, f"'{name}', the thinnest, is about {thickness:.0f} {unit} thick: half resolution inside sees it whole"
 
 
-def levels(patch_side: int, stem: int) -> tuple[int, str]:
-    """Number of resolution levels: the coarsest keeps at least 8 pixels of the patch."""
-    n = max(2, min(5, int(math.log2(max(patch_side // stem, 8) / 8)) + 1))
-    coarse = patch_side // (stem * 2 ** (n - 1))
-    return n, f"{n} levels, down to {coarse} × {coarse} pixels of a {patch_side}-pixel patch"
-
-
-def sampling(facts: Fingerprint, side: int, batch: int) -> tuple[SamplingPlan, dict[str, str]]:
+def sampling(facts: Fingerprint, patch: tuple[int, ...], batch: int) -> tuple[SamplingPlan, dict[str, str]]:
     """Patch, batch and how often rare classes are met."""
     seen = [c for c in facts.classes if c.cases]
     rarest = min(seen, key=lambda c: c.fraction, default=None)
     if rarest is not None and rarest.fraction < RARE:
         share, why = (
             0.5,
-            f"'{rarest.name}' covers {rarest.fraction:.1%} of the pixels: half of the patches look for rare classes",
+            f"'{rarest.name}' covers {rarest.fraction:.1%} of the {units(facts.ndim)}: half of the patches look for"
+            " rare classes",
         )
     else:
         share, why = 0.25, "no class is rare: a quarter of the patches is centred on a class, the rest anywhere"
-    return SamplingPlan(patch=(side, side), batch=batch, oversample=share), {"sampling.oversample": why}
+    return SamplingPlan(patch=patch, batch=batch, oversample=share), {"sampling.oversample": why}
 
 
 def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
@@ -137,39 +155,97 @@ def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
     return LossPlan(), reasons
 
 
-def augment(facts: Fingerprint, side: int) -> tuple[AugmentPlan, dict[str, str]]:
+def augment(facts: Fingerprint, patch: Sequence[int], vocabulary: int = 0) -> tuple[AugmentPlan, dict[str, str]]:
     """Strengths of the random changes."""
+    if vocabulary:
+        return STILL, {"augment.noise": "integers stand for themselves: nothing is changed but where a patch is taken"}
+    if facts.ndim == 1:
+        return _augment_signals()
     n = len(facts.cases)
     thin = min((c.thickness for c in facts.classes if c.thickness is not None), default=8.0)
     # displacements larger than a structure tear it; few images need more change than many
     elastic = round(min(8.0, max(1.0, 0.75 * thin)) * (1.0 if n < 100 else 0.5), 1)
+    if facts.ndim == 3:
+        return _augment_volumes(facts, elastic, thin)
     reasons = {
         "augment.elastic": f"{n} images; the thinnest structure is about {thin:.0f} pixels, so bends stay below it",
         "augment.rotate": "nothing in the data tells up from down; set augment.rotate, turn and flip where it does",
     }
-    plan = AugmentPlan(elastic=elastic, elastic_spacing=max(16, side // 8))
+    plan = AugmentPlan(elastic=elastic, elastic_spacing=max(16, patch[0] // 8))
     if n >= 100:
         plan = plan.model_copy(update={"scale": 0.2})
     return plan, reasons
 
 
-def network(classes: int, channels: int, width: int, depth: int, stem: int) -> NetSpec:
-    """A residual U-Net of `width` channels at its finest level, doubled at every level up to 16 times."""
+STILL = AugmentPlan(
+    flip=False, turn=False, rotate=0, scale=0, stretch=0, elastic=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0
+)
+
+
+def _augment_signals() -> tuple[AugmentPlan, dict[str, str]]:
+    changes = {"scale": 0.15, "brightness": 0.3, "contrast": 0.3, "noise": 0.1, "blur": 1.0}
+    return STILL.model_copy(update=changes), {
+        "augment.flip": "time has a direction",
+        "augment.scale": "the same rhythm comes faster and slower, by up to a sixth",
+        "augment.contrast": "gain, baseline and noise differ between recordings",
+    }
+
+
+def _augment_volumes(facts: Fingerprint, elastic: float, thin: float) -> tuple[AugmentPlan, dict[str, str]]:
+    aspect = facts.aspect()
+    plan = AugmentPlan(
+        flip=False,
+        turn=False,
+        rotate=15.0,
+        scale=0.2,
+        elastic=min(elastic, 3.0),
+        elastic_spacing=max(8, min(facts.median_size()) // 4),
+        aspect=() if set(aspect) == {1.0} else aspect,
+        brightness=0.2,
+        noise=0.1,
+    )
+    return plan, {
+        "augment.flip": "volumes are taken to lie alike: front and back, left and right may be classes of their own;"
+        " set augment.flip where they are not",
+        "augment.rotate": "subjects lie a little tilted, not upside down",
+        "augment.elastic": f"{len(facts.cases)} volumes; the thinnest structure is about {thin:.0f} voxels",
+    }
+
+
+def network(facts: Fingerprint, classes: int, channels: int, width: int, patch: Sequence[int], stem: int) -> NetSpec:
+    """A residual U-Net of `width` channels at its finest level, doubled at every level up to `WIDEST` times."""
+    steps = strides(patch, facts.aspect() if facts.ndim == 3 else (1.0,) * facts.ndim, stem)
     return NetSpec(
+        ndim=facts.ndim,
         in_channels=channels,
         classes=classes,
-        channels=tuple(width * min(2**level, 16) for level in range(depth)),
+        channels=widths(width, len(steps) + 1, facts.ndim),
+        strides=2 if all(set(step) == {2} for step in steps) else steps,
         block="residual",
         stem_stride=stem,
     )
 
 
-def optim(steps: int | None) -> tuple[OptimPlan, dict[str, str]]:
-    """Optimiser settings for a schedule of about `steps` steps."""
+def widths(width: int, levels: int, ndim: int) -> tuple[int, ...]:
+    """Widths of all levels, from that of the finest."""
+    return tuple(width * min(2**level, WIDEST[ndim]) for level in range(levels))
+
+
+def optim(steps: int | None, net: NetSpec) -> tuple[OptimPlan, dict[str, str]]:
+    """Optimiser settings for a schedule of about `steps` steps of this network."""
     # the average looks back over about 3 % of the schedule
     memory = 100 if steps is None else min(max(0.03 * steps, 10), 500)
-    plan = OptimPlan(ema=round(1 - 1 / memory, 4))
-    return plan, {
-        "optim.lr": "steady for networks with batch norm and AdamW on every set we measured",
+    rate, why = learning_rate(net)
+    return OptimPlan(lr=rate, ema=round(1 - 1 / memory, 4)), {
+        "optim.lr": why,
         "optim.ema": f"the weights are averaged over about {memory:.0f} steps, which evens out the last small batches",
     }
+
+
+def learning_rate(net: NetSpec) -> tuple[float, str]:
+    """The largest learning rate that such a network bears, by what keeps its feature maps in bounds."""
+    if net.norm == "none":
+        return 3e-4, "without norm layers larger steps lead astray"
+    if net.bottleneck == "transformer":
+        return 5e-4, "attention layers bear smaller steps than convolutions"
+    return 2e-3, f"steady for networks with {net.norm} norm and AdamW on every set we measured"

@@ -9,6 +9,7 @@ from unetkit.nets.build import build
 from unetkit.nets.weights import load_weights
 from unetkit.plan.plan import Plan
 from unetkit.predict.model import Model
+from unetkit.predict.options import PredictOptions
 
 PLAN, WEIGHTS = "plan.json", "weights.safetensors"
 
@@ -28,6 +29,19 @@ def load_model(run: Path, weights: str = WEIGHTS) -> tuple[Model, Plan]:
     net = build(plan.net)
     load_weights(net, run / weights)
     return Model(net=net.eval(), legend=plan.data.legend, prepare=plan.prepare), plan
+
+
+def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:
+    """How a plan's network is run where it was trained. `tta`: None is as the plan says."""
+    machine, augment = plan.machine, plan.augment
+    return PredictOptions(
+        tta=plan.predict.tta if tta is None else tta,
+        flip=augment.flips(plan.net.ndim),
+        turn=augment.turn,
+        device=machine.device,
+        precision=machine.precision,
+        layout=machine.layout,
+    )
 
 
 def load_plan(run: Path) -> Plan:

@@ -41,7 +41,7 @@ def tile_pixels(spec: NetSpec, shape: Sequence[int], precision: Precision, allow
     held = activation_memory(spec, 1, sample, _BYTES[precision], training=False)
     per_pixel = held / math.prod(sample) * _SCRATCH + _PER_PIXEL + _PER_PIXEL_AND_CLASS * spec.classes
     if device.type == "cuda":
-        return max(1, min(MOST_PIXELS, int(allowed / per_pixel)))
+        return _written(max(1, min(MOST_PIXELS, int(allowed / per_pixel))), facts.margin)
     room = max(allowed - resident_memory(), allowed * _LEAST_SHARE)
     # Results wait in bands of rows: labels and half-precision probabilities until a row of the file's own tiles
     # (512 pixels) is complete, blended probabilities until no further tile reaches them.
@@ -49,4 +49,12 @@ def tile_pixels(spec: NetSpec, shape: Sequence[int], precision: Precision, allow
     pixels = float(MOST_PIXELS)
     while pixels > 1 and pixels * per_pixel + (pixels ** (1 / len(shape)) + 512) * per_row > room:
         pixels *= 0.9
-    return max(1, int(pixels))
+    return _written(max(1, int(pixels)), facts.margin)
+
+
+def _written(pixels: int, margin: Sequence[int]) -> int:
+    """Of `pixels` that go through the network those that come out: unpadded convolutions take a margin away."""
+    if not any(margin):
+        return pixels
+    side = pixels ** (1 / len(margin))
+    return max(1, int(math.prod(max(1.0, side - 2 * m) for m in margin)))

@@ -15,15 +15,18 @@ class PredictOptions(Config):
     """How the network is run over an image. The defaults suit every machine.
 
     precision: `auto` times bf16 against fp32 on this machine and takes the faster. tta: average over flips and turns
-    (8 × the time in 2-D). memory: bytes that the whole process may hold (on a GPU: of its memory); tiles are chosen to
-    fit; None: half of what is free, 1.5 GB at most on a CPU. tile: pixels read at once along each axis, instead of what
-    memory allows. device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    (8 × the time in 2-D); flip, turn: those that training showed (flip: one for each axis; None: all). memory: bytes
+    that the whole process may hold (on a GPU: of its memory); tiles are chosen to fit; None: half of what is free, 1.5
+    GB at most on a CPU. tile: pixels read at once along each axis, instead of what memory allows. device: `auto`,
+    `cpu`, `cuda`, `cuda:1`, `mps`.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "channels_last", "contiguous"] = "auto"
     device: str = "cpu"
     tta: bool = False
+    flip: tuple[bool, ...] | None = None
+    turn: bool = True
     memory: Annotated[int, Field(ge=1)] | None = None
     tile: Annotated[tuple[Side, ...], Field(min_length=1, max_length=3)] | None = None
 

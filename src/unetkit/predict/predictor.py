@@ -83,11 +83,14 @@ class Predictor:
         self.device = torch.device(find_device(self.options.device))
         self._net, self.precision, why = ready(net, self.options, self.device)
         self._memory = allowed_memory(self.options.memory, self.device)
+        shown = views(self.geometry, self.options.flip, self.options.turn)
+        self._views = shown if self.options.tta else (IDENTITY,)
         self.decisions = (Decided(what="precision", value=self.precision, why=why), *self._doubts())
-        self._views = views(self.geometry) if self.options.tta else (IDENTITY,)
 
     def _doubts(self) -> Iterator[Event]:
         held = resident_memory()
+        if self.options.tta and len(self._views) == 1:
+            yield Warned(message="nothing is averaged (--tta): training showed this network nothing flipped or turned")
         if self.device.type == "cpu" and self.options.memory is not None and self.options.memory < 1.2 * held:
             yield Warned(
                 message=f"{format_memory(self.options.memory)} of memory cannot be kept to: the program itself holds "

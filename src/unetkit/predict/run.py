@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ def _predict_one(
     wants_probabilities = job.probabilities is not None
     with CaseReader(job.source, model.prepare) as reader:
         yield from predictor.remarks(reader.shape)
-        pixels, total = 0, reader.shape[0] * reader.shape[1]
+        pixels, total = 0, math.prod(reader.shape)
         pieces = predictor.regions(reader, wants_probabilities)
         with open_sinks(job, reader.shape, model.legend) as sink:
             for piece in pieces:

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from unetkit.report.facts import ClassFact, Facts, number, text
 
 IGNORE = 255  # class index of unlabelled pixels
+OUTSIDE = 254  # no part of the image: the gaps between the planes of a volume
 EXTRA, MISSED, CONFUSED, UNLABELLED = 1, 2, 3, 4
 # Vermilion against blue is told apart under every common colour blindness; yellow differs from both in lightness.
 ERROR_COLOURS = {EXTRA: "#ff5a36", MISSED: "#35a7ff", CONFUSED: "#ffee58", UNLABELLED: "#8a8f98"}
@@ -37,6 +38,7 @@ class Picture:
     case: str
     rank: str
     dice: float | None
+    size: str
     width: int
     height: int
     image: str
@@ -100,13 +102,15 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
         if mask.shape != size:
             raise ValueError(f"its {name} is {mask.shape[1]} × {mask.shape[0]}, its image {size[1]} × {size[0]}")
     codes = difference(truth, prediction, [c.index for c in facts.foreground])
-    labelled = max(1, int(np.count_nonzero(codes != UNLABELLED)))
+    inside = max(1, int(np.count_nonzero(truth != OUTSIDE)))
+    labelled = max(1, int(np.count_nonzero((codes != UNLABELLED) & (truth != OUTSIDE))))
     width = max(1, round(max(size) / 400))  # so that a contour is seen when the picture is a third of the page
     return Picture(
         key=key,
         case=text(entry.get("case"), key),
         rank=text(entry.get("rank"), ""),
         dice=number(entry.get("dice")),
+        size=text(entry.get("size"), f"{size[1]} × {size[0]} pixels"),
         width=size[1],
         height=size[0],
         image=_image_uri(image),
@@ -118,7 +122,7 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
         extra=np.count_nonzero(codes == EXTRA) / labelled,
         missed=np.count_nonzero(codes == MISSED) / labelled,
         confused=np.count_nonzero(codes == CONFUSED) / labelled,
-        unlabelled=np.count_nonzero(codes == UNLABELLED) / codes.size,
+        unlabelled=np.count_nonzero(codes == UNLABELLED) / inside,
     )
 
 

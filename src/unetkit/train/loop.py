@@ -64,6 +64,7 @@ def fit(
     arithmetic = arithmetic_of(plan.machine)
     torch.set_num_threads(arithmetic.threads)
     net = place(build(plan.net, seed=key(plan.seed, "weights")), arithmetic)
+    net.checkpointing = plan.machine.checkpointing
     if plan.request.start is not None and read_position(run) is None:
         load_weights(net, run / START, strict=False)
     optimiser = make_optimiser(net, plan.optim)
@@ -138,7 +139,7 @@ def fit(
             group["lr"] = schedule.learning_rate(fraction)
         image_BCX, label_BX = batches(now["step"])
         with _dropout_from(plan, now["step"]):
-            value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip)
+            value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip, plan.loss.scales)
         if not math.isfinite(value):
             raise RunError(
                 f"{run}: the loss is no longer a number at step {now['step']}; the last state is kept;"

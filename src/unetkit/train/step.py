@@ -6,12 +6,14 @@ before it ran in this process or in one that was killed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from unetkit.augment.apply import augment
+from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
 from unetkit.data.patches import PatchSampler, PreparedCase
 from unetkit.losses.expression import Loss
@@ -52,14 +54,15 @@ def train_step(
     label_BX: Tensor,
     arithmetic: Arithmetic,
     clip: float,
+    scales: Sequence[float] | None = None,
 ) -> float:
     """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision."""
     device = next(net.parameters()).device
-    image_BCX = image_BCX.to(device, memory_format=memory_format(arithmetic))
+    image_BCX = image_BCX.to(device, memory_format=memory_format(arithmetic, image_BCX.ndim - 2))
     label_BX = label_BX.to(device)
     with autocast(arithmetic):
         output = net(image_BCX)
-    value = supervise(loss, output, label_BX)
+    value = supervise(loss, output, label_BX, scales)
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
@@ -67,17 +70,25 @@ def train_step(
     return float(value.detach())
 
 
-def supervise(loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor) -> Tensor:
-    """The loss of the logits; with deep supervision the coarser ones weigh half as much per level (Isensee 2021)."""
-    finest = output if isinstance(output, Tensor) else output[0]
-    label_BX = centred(label_BX, finest.shape[2:])
-    if isinstance(output, Tensor):
-        return loss(output, label_BX)
-    total, weights = loss(output[0], label_BX), 1.0
-    for level, logits in enumerate(output[1:], start=1):
-        total = total + 0.5**level * loss(logits, shrink(label_BX, logits.shape[2:]))
-        weights += 0.5**level
-    return total / weights
+def supervise(
+    loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor, scales: Sequence[float] | None = None
+) -> Tensor:
+    """The loss of the logits; with deep supervision the mean over all results, weighted with `scales` (finest first).
+
+    Without scales a result of half the resolution weighs half as much (Isensee 2021), and results of equal size weigh
+    alike (Zhou 2018, U-Net++). Raises PlanError: another number of scales than of results.
+    """
+    results = [output] if isinstance(output, Tensor) else output
+    sizes = [tuple(logits.shape[2:]) for logits in results]
+    label_BX = centred(label_BX, sizes[0])
+    if scales is None:
+        scales = [0.5 ** round(math.log2(max(f / n for f, n in zip(sizes[0], size, strict=True)))) for size in sizes]
+    elif len(scales) != len(results):
+        raise PlanError(f"loss.scales has {len(scales)} weights, but this network gives {len(results)} results")
+    total = scales[0] * loss(results[0], label_BX)
+    for weight, logits, size in zip(scales[1:], results[1:], sizes[1:], strict=True):
+        total = total + weight * loss(logits, shrink(label_BX, size))
+    return total / sum(scales)
 
 
 def shrink(label_BX: Tensor, shape: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from unetkit.data.patches import PreparedCase
 from unetkit.metrics.overlap import confusion, dice
 from unetkit.nets.build import UNet
 from unetkit.plan.plan import Plan
-from unetkit.predict.options import PredictOptions
+from unetkit.predict.load import options_of
 from unetkit.predict.predictor import Predictor
 
 
@@ -26,10 +26,7 @@ class Validation:
 
 def validate(net: UNet, cases: Sequence[PreparedCase], plan: Plan) -> Validation:
     """Predict every case whole and score it, class by class. `net` is left as it is."""
-    options = PredictOptions(
-        device=plan.machine.device, precision=plan.machine.precision, layout=plan.machine.layout, tta=False
-    )
-    predictor = Predictor(net, options)
+    predictor = Predictor(net, options_of(plan, tta=False))
     legend = plan.data.legend
     rows: list[NDArray[np.float64]] = []
     for case in cases:

@@ -1,0 +1,116 @@
+"""How large a network the budget affords: the networks that may be chosen from, and the one that timed steps allow."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from unetkit.core.events import Event
+from unetkit.core.machine import cores
+from unetkit.nets.geometry import geometry
+from unetkit.nets.spec import NetSpec
+from unetkit.plan import rules, shape
+from unetkit.plan.budget import (
+    Candidate,
+    Capacity,
+    arithmetic_of,
+    candidate_for_steps,
+    choose_arithmetic,
+    choose_capacity,
+)
+from unetkit.plan.plan import Plan, Request
+
+# Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
+LEAST_STEPS, LEAST_PATCH = 300, {1: 512, 2: 64, 3: 24}
+# A preset too large for the budget keeps its form, and has its widths times the first of these that is affordable.
+# None is made narrower than this.
+NARROWER, NARROWEST = (0.125, 0.25, 0.5, 1.0), 8
+
+
+def with_arithmetic(
+    plan: Plan, request: Request, like: Candidate
+) -> Generator[Event, None, tuple[Plan, dict[str, str]]]:
+    """The plan with device, precision and layout: what a flag or a setting pins, else what is fastest here for a
+    network `like` the one that will be trained."""
+    settings = request.settings
+
+    def wanted(flag: str) -> str:
+        asked = getattr(request, flag)
+        return str(asked if asked != "auto" else settings.get(f"machine.{flag}", "auto"))
+
+    machine, why = yield from choose_arithmetic(
+        like.spec,
+        plan.sampling.patch,
+        like.batch,
+        device=wanted("device"),
+        precision=wanted("precision"),
+        layout=wanted("layout"),
+        threads=plan.machine.threads if "machine.threads" in settings else cores(),
+        repeatable=request.steps is not None,
+    )
+    if "machine.checkpointing" in settings:
+        machine = machine.model_copy(update={"checkpointing": plan.machine.checkpointing})
+    return plan.model_copy(update={"machine": machine}), why
+
+
+def candidates_of(plan: Plan, request: Request) -> list[Candidate]:
+    """The networks and batches that timing may choose from, in rising cost: what a flag or a setting pins is kept."""
+    settings, net = request.settings, plan.net
+    table = rules.CAPACITIES[net.ndim]
+    begun = request.start is not None and request.model is None  # widths that weights are known for
+    if begun or "net.channels" in settings or (request.model is not None and request.steps is not None):
+        found = [Candidate(net, batch, least) for _, batch, least in table]
+    elif request.model is not None:
+        forms = [shape.narrowed(net, factor) for factor in NARROWER if factor < 1]
+        found = []
+        for form in [*(f for f in forms if f is not None and f.channels[0] >= NARROWEST), net]:
+            _, batch, least = [row for row in table if row[0] <= max(form.channels[0], table[0][0])][-1]
+            found.append(Candidate(form, batch, least if found else 0))
+    else:
+        found = [
+            Candidate(net.replace({"channels": rules.widths(width, net.levels, net.ndim)}), batch, least)
+            for width, batch, least in table
+        ]
+    distinct: dict[tuple[NetSpec, int], Candidate] = {}
+    # where width or batch is pinned, some differ in nothing but the steps they need: the first counts
+    for c in found:
+        batch = plan.sampling.batch if "sampling.batch" in settings else c.batch
+        distinct.setdefault((c.spec, batch), Candidate(c.spec, batch, c.least))
+    return list(distinct.values())
+
+
+def with_capacity(
+    plan: Plan, request: Request, candidates: Sequence[Candidate], seconds: float
+) -> tuple[Plan, Capacity, dict[str, str]]:
+    """The plan with the width and the batch (where nothing pins them) that a budget of `seconds` affords."""
+    settings, arithmetic, patch = request.settings, arithmetic_of(plan.machine), plan.sampling.patch
+    why: dict[str, str] = {}
+    if request.steps is not None:
+        capacity = candidate_for_steps(candidates, request.steps)
+    else:
+        capacity = choose_capacity(candidates, patch, arithmetic, seconds=seconds)
+        smaller = tuple(n // 2 for n in patch)
+        fits = min(smaller) >= LEAST_PATCH[len(patch)] and shape.takes(smaller, geometry(plan.net))
+        if capacity.steps < LEAST_STEPS and fits and "sampling.patch" not in settings:
+            patch = smaller  # even the smallest network is too slow: fewer pixels in a step
+            capacity = choose_capacity(candidates[:1], patch, arithmetic, seconds=seconds)
+            why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
+    why["net.channels"] = capacity.why
+    if request.start is not None and request.model is None:
+        why["net.channels"] = f"as in {request.start}"
+    if request.model is not None:
+        why["net.channels"] = _why_model(plan, capacity, request.model)
+    why["sampling.batch"] = "chosen with the width, see net.channels"
+    sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
+    return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
+
+
+def _why_model(plan: Plan, capacity: Capacity, model: str) -> str:
+    own, chosen = plan.net.channels, capacity.candidate.spec.channels
+    if own == chosen:
+        return f"as asked: --model {model}"
+    share = {2: "half", 4: "a quarter", 8: "an eighth"}.get(round(own[0] / chosen[0]), "fewer than")
+    own_text = ",".join(str(n) for n in own)
+    return (
+        f"--model {model} with {share} of its widths: {capacity.why};"
+        f" --set net.channels=[{own_text}] takes its own, however few steps they leave"
+    )
