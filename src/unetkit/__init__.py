@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from unetkit.api import Run, check, evaluate, import_weights, open_run, plan, predict, report, train
     from unetkit.core.errors import UnetkitError
+    from unetkit.data.sample import Sample
     from unetkit.nets import UNet
     from unetkit.nets.spec import NetSpec
     from unetkit.plan.plan import Plan, Request
@@ -27,6 +28,7 @@ _HOME = {
     **dict.fromkeys(
         ("Run", "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train"), "unetkit.api"
     ),
+    "Sample": "unetkit.data.sample",
     "UnetkitError": "unetkit.core.errors",
     "NetSpec": "unetkit.nets.spec",
     "UNet": "unetkit.nets",
@@ -39,6 +41,7 @@ __all__ = [
     "Plan",
     "Request",
     "Run",
+    "Sample",
     "UNet",
     "UnetkitError",
     "check",

@@ -10,7 +10,7 @@ import pytest
 import unetkit
 
 NAMES = [
-    "NetSpec", "Plan", "Request", "Run", "UNet", "UnetkitError",
+    "NetSpec", "Plan", "Request", "Run", "Sample", "UNet", "UnetkitError",
     "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train",
 ]  # fmt: skip
 
