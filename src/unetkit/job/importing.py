@@ -89,8 +89,8 @@ def import_weights(checkpoint: Path, run: Path, request: ImportRequest) -> Impor
     plan = _plan(net.spec, names, theirs, request)
     if not any(name.startswith("prepare.") for name in request.settings):
         notes.append(
-            f"images are prepared as {plan.prepare.colour}{_normalised(plan.prepare)}; the checkpoint does not say what its"
-            " network was trained on: --set prepare.… sets it"
+            f"images are prepared as {plan.prepare.colour}{_normalised(plan.prepare)}; the checkpoint does not say what"
+            " its network was trained on: --set prepare.… sets it"
         )
     imported = Imported(run, net.spec, theirs, matching, tuple(notes), tuple(_doubts(matching, request.partial)))
     if matching.missing and not request.partial:

@@ -73,6 +73,11 @@ def fits(ours: Ours, theirs: Theirs) -> bool:
     return len(mine) == len(other) and all(numbers(mine[a], other[b]) is not None for a, b in leaves(mine, other))
 
 
+def _kind(module: Ours) -> object:
+    """What `fits` looks at."""
+    return [p for p in module.tensors.values() if len(p) >= 2] or module.tensors
+
+
 def leaves(mine: Mapping[str, object], other: Mapping[str, object]) -> list[tuple[str, str]]:
     """Names of two modules' tensors in pairs: the same names, then the others in their order."""
     same = [name for name in mine if name in other]
@@ -94,7 +99,7 @@ def align(ours: Sequence[Ours], theirs: Sequence[Theirs], ordered: bool) -> list
     """
 
     def alike(a: Ours, mine: Sequence[Ours], others: Sequence[Theirs]) -> tuple[int, int]:
-        return sum(m.tensors == a.tensors for m in mine), sum(fits(a, b) for b in others)
+        return sum(_kind(m) == _kind(a) for m in mine), sum(fits(a, b) for b in others)
 
     def sure(a: Ours, mine: Sequence[Ours], others: Sequence[Theirs]) -> bool:
         n, m = alike(a, mine, others)
@@ -113,12 +118,15 @@ def align(ours: Sequence[Ours], theirs: Sequence[Theirs], ordered: bool) -> list
 
 
 def _common(ours: Sequence[Ours], theirs: Sequence[Theirs]) -> list[tuple[Ours, Theirs]]:
-    """The longest common subsequence; of equally long ones that where names speak of the same part of the network
-    (encoder, decoder …) most often, and of those the latest."""
+    """The longest common subsequence; of equally long ones that where names most often speak of the same part of the
+    network (encoder, decoder …) and modules have the same tensors (a bias, or none); and of those the latest."""
     roles_a, roles_b = [_role(a.name) for a in ours], [_role(b.name) for b in theirs]
-    one = len(ours) + len(theirs) + 1  # a pair counts more than all agreeing names
+    one = 3 * (len(ours) + len(theirs)) + 1  # a pair counts more than all that agrees besides
     worth = [
-        [one + (roles_a[i] == roles_b[j]) if fits(a, b) else 0 for j, b in enumerate(theirs)]
+        [
+            one + 2 * (roles_a[i] == roles_b[j]) + (a.tensors.keys() == b.tensors.keys()) if fits(a, b) else 0
+            for j, b in enumerate(theirs)
+        ]
         for i, a in enumerate(ours)
     ]
     best = [[0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]

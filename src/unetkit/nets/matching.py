@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -59,7 +60,9 @@ def patterns(spec: NetSpec, channels: int | None = None, classes: int | None = N
     Counters of batch norms are left out. Raises SpecError: impossible numbers.
     """
     open_channels, open_classes = channels is None and not spec.vocabulary, classes is None and not spec.heads
-    c, k = channels or 1, classes or (spec.classes if spec.heads else 2)
+    # an input as wide as the first level would need no projection there: such a number shows another network
+    probe = next(n for n in count(1) if not {n, n + 1} & set(spec.channels)) if open_channels else 1
+    c, k = channels or probe, classes or (spec.classes if spec.heads else 2)
 
     def shapes(channels: int, classes: int) -> dict[str, Shape]:
         state = build(spec.replace({"in_channels": channels, "classes": classes})).state_dict()

@@ -49,7 +49,7 @@ def transfer(net: UNet, classes: Sequence[str], old: Mapping[str, Tensor], old_c
         value = old.get(name)
         if value is None or value.ndim != own.ndim or name.endswith(COUNTER):
             continue
-        pattern = wanted[name]
+        pattern = wanted.get(name, ())  # nothing: a projection that only these channels need
         channel, of_class = _axis(pattern, "per_channel"), _axis(pattern, "per_class")
         differ = [axis for axis in range(own.ndim) if own.shape[axis] != value.shape[axis]]
         if channel is not None and differ == [channel] and pattern[channel].per_channel == 1:
