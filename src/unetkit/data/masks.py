@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,8 +31,8 @@ MOST_BLOBS = 1 << 26  # larger masks are not searched for connected areas
 class MaskFacts:
     """What one pass over a mask found.
 
-    values, counts: its distinct values (colours packed), ascending, and the pixels of each. solid: pixels whose direct
-    neighbours (four in an image) have the same value; soft edges have none, areas have many. blobs: connected areas of
+    values, counts: its distinct values (colours packed), ascending, and the pixels of each. solid: pixels whose four
+    neighbours (in a plane) have the same value; soft edges have none, areas have many. blobs: connected areas of
     one value other than 0, where there are two such values or more. low, low_thick: pixels in the lower half of the
     range of values, and how many of those are left without a rim of about 1 % of the image's side; (0, 0) where they
     are the majority, and in signals.
@@ -240,17 +239,22 @@ def _histogram(raw_X: Array) -> tuple[Ints, Ints]:
 def _solid(raw_X: Array, values: Ints, coloured: bool) -> Ints:
     """Per value, the pixels whose direct neighbours have the same value (pixels of the image's rim are not counted).
 
+    Of a voxel, the neighbours along two of its axes: structures in volumes have less inside than their slices.
     Colours (packed) need only be alike: JPEG stores them at half the resolution and with noise.
     """
     solid = np.zeros(len(values), np.int64)
     middle, before, after = slice(1, -1), slice(None, -2), slice(2, None)
     for band in _bands(raw_X, overlap=1):
         inner = band[(middle,) * band.ndim]
-        same = np.ones(inner.shape, bool)
-        for axis, side in itertools.product(range(band.ndim), (before, after)):
-            neighbour = band[tuple(side if a == axis else middle for a in range(band.ndim))]
-            same &= (np.abs(unpack(inner) - unpack(neighbour)).max(0) <= ALIKE) if coloured else inner == neighbour
-        solid += np.bincount(np.searchsorted(values, inner[same]), minlength=len(values))
+        axes = np.zeros(inner.shape, np.uint8)
+        for axis in range(band.ndim):
+            same = np.ones(inner.shape, bool)
+            for side in (before, after):
+                neighbour = band[tuple(side if a == axis else middle for a in range(band.ndim))]
+                same &= (np.abs(unpack(inner) - unpack(neighbour)).max(0) <= ALIKE) if coloured else inner == neighbour
+            axes += same
+        alike = axes >= min(2, band.ndim)
+        solid += np.bincount(np.searchsorted(values, inner[alike]), minlength=len(values))
     return solid
 
 

@@ -21,8 +21,8 @@ _CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 def read_nnunet(root: Path, folders: dict[str, Path]) -> Discovery:
     """The cases of an nnU-Net raw folder; `folders` are its subfolders by lower-case name.
 
-    imagesTs with labelsTs becomes the test split, without them unlabelled images. Raises DataError: no labels, volumes,
-    a missing channel file, a damaged dataset.json.
+    imagesTs with labelsTs becomes the test split, without them unlabelled images. Raises DataError: no labels, files of
+    a kind that is not read, a missing channel file, a damaged dataset.json.
     """
     described = _dataset_json(root)
     if "labelstr" not in folders:

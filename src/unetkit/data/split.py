@@ -139,8 +139,9 @@ def write_split(path: Path, cases: Iterable[Case], split: Split) -> None:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for case in cases:
-        images = ";".join(str(image) for image in case.images)
-        writer.writerow([case.id, split.of(case.id), split.groups.get(case.id, ""), images, case.label or ""])
+        images = ";".join(str(source if isinstance(source, Path) else case.where) for source in case.images)
+        mask = "" if case.label is None else case.mask_where
+        writer.writerow([case.id, split.of(case.id), split.groups.get(case.id, ""), images, mask])
     write_text(path, text.getvalue())
 
 

@@ -56,8 +56,8 @@ def planes_sink(
 ) -> Iterator[Callable[[Piece, Reader], None]]:
     """Collects the three planes through the middle of a volume, and draws them side by side, as large as they are.
 
-    Each plane is seen along one axis of the array, its later axis upwards: in a volume whose axes point right, forward
-    and up, that is from below, behind and the right. Voxels that are not cubes are drawn as long as they are.
+    Each plane is seen along one axis of the array, the later of the other two upwards. Voxels that are not cubes are
+    drawn as long as they are. Of several channels, the first is shown.
     """
     middle = tuple(n // 2 for n in shape)
     labels = [np.full(shape[:axis] + shape[axis + 1 :], IGNORE, np.uint8) for axis in range(3)]
