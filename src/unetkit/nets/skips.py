@@ -32,7 +32,7 @@ def attention(w: Writer, kept: Value, below: Value, coarse: Value, stride: Seque
     kept = w.crop(kept, like=below)
     inner = max(1, kept.channels // 2)
     theta = w.conv(kept, inner, stride, stride=stride, pad=0, bias=False)
-    phi = w.conv(coarse, inner, 1, bias=True)
+    phi = w.conv(w.crop(coarse, like=theta), inner, 1, bias=True)  # going up may have taken a border away
     psi = w.conv(w.activate(w.add(theta, phi), "relu"), 1, 1, bias=True)
     gate = w.enlarge("linear", w.sigmoid(psi, "gate"), stride)
     return w.concat(w.multiply(kept, gate), below)

@@ -245,10 +245,14 @@ class NetSpec(Config):
             raise ValueError(f"topology: '{_reference(self.topology)}' needs padded convolutions; use padding 'same'")
         if self.up == "unpool" and self.down != "max":
             raise ValueError("up: 'unpool' goes back to where 'max' pooling took its values; use down 'max'")
+        if self.up == "unpool" and self.padding == "valid":
+            raise ValueError("up: 'unpool' needs padded convolutions; use up 'transposed' or padding 'same'")
         if self.up == "unpool" and self.topology != "chain":
             raise ValueError("up: 'unpool' works in topology 'chain', where every level has its own pooling")
         if self.topology in ("nested", "scores") and self.stem_stride > 1:
             raise ValueError(f"stem_stride: topology '{self.topology}' works without a stem; use stem_stride 1")
+        if self.topology == "nested" and levels < 2:
+            raise ValueError("topology: 'nested' joins two levels or more, channels has 1; use topology 'chain'")
         if self.prune and (self.topology != "nested" or self.prune >= levels):
             raise ValueError(
                 f"prune: {self.prune} columns of {levels - 1}; only topology 'nested' can be pruned, to 1 … "
