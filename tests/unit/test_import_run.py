@@ -188,6 +188,23 @@ def test_other_channels_are_spread_and_what_is_new_is_said(tmp_path: Path) -> No
     assert f"head.conv1.weight, head.conv1.bias: known from {before}: ground; drawn anew: wall" in said
 
 
+def test_a_network_of_another_form_takes_what_fits_and_names_the_rest(tmp_path: Path) -> None:
+    before, events = tmp_path / "before", list[Event]()
+    uk.import_weights(checkpoint(tmp_path / "a.pt"), "unet", before, settings={"net.channels": WIDTHS})
+    settings = {**SMALL, "net.norm": "instance"}
+    uk.train(
+        write_set(tmp_path / "data"), tmp_path / "run", request(start=str(before), settings=settings),
+        listen=events.append,
+    )  # fmt: skip
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert any(f"20 tensors of {before} have no place in this network: encoder0.norm1.running_mean" in m for m in said)
+    settings["net.block"] = "residual"
+    events.clear()
+    uk.train(tmp_path / "data", tmp_path / "again", request(start=str(before), settings=settings), listen=events.append)
+    said = [e.message for e in events if isinstance(e, Warned)]
+    assert any("tensors are drawn anew: encoder0.conv3.weight" in m for m in said)
+
+
 def test_a_start_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
     data = write_set(tmp_path / "data")
     with pytest.raises(RunError, match="there is no such folder; name a folder that `unetkit train` wrote"):

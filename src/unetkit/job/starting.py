@@ -11,6 +11,7 @@ from torch import Tensor
 from unetkit.core.events import Decided, Event, Warned
 from unetkit.core.rng import key
 from unetkit.nets.build import build
+from unetkit.nets.checkpoint import COUNTER
 from unetkit.nets.transfer import transfer
 from unetkit.nets.weights import read_weights, save_weights
 from unetkit.plan.plan import Plan
@@ -61,6 +62,9 @@ def begin_with(start: Start, run: Path, plan: Plan) -> Generator[Event, None, No
         if new:
             message = f"{_names(heads)}: known from {start.run}: {', '.join(classes)}; drawn anew: {', '.join(new)}"
             yield Warned(message=message)
+    left = [name for name in start.weights if not name.endswith(COUNTER) and name not in {*found.state, *found.drawn}]
+    if left:
+        yield Warned(message=f"{len(left)} tensors of {start.run} have no place in this network: {_names(left)}")
     if found.drawn:
         yield Warned(message=f"{len(found.drawn)} of {total} tensors are drawn anew: {_names(found.drawn)}")
 
