@@ -20,6 +20,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,against,signals]'
+	# compared with in tests; what it asks for besides (timm, einops) its U-Nets do without
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps dynamic-network-architectures
 	touch $@
 
 # The main job, command by command, on generated micrographs. A run that was interrupted goes on where it was.
