@@ -197,7 +197,7 @@ def test_a_network_of_another_form_takes_what_fits_and_names_the_rest(tmp_path: 
         listen=events.append,
     )  # fmt: skip
     said = [e.message for e in events if isinstance(e, Warned)]
-    assert any(f"20 tensors of {before} have no place in this network: encoder0.norm1.running_mean" in m for m in said)
+    assert any(f"20 tensors of {before} have no place in this network: decoder0.norm1.running_mean" in m for m in said)
     settings["net.block"] = "residual"
     events.clear()
     uk.train(tmp_path / "data", tmp_path / "again", request(start=str(before), settings=settings), listen=events.append)
