@@ -75,9 +75,9 @@ class Discovery:
 
     @property
     def unlabelled(self) -> tuple[Path, ...]:
-        """The image files that have no mask."""
+        """The image files that have no mask (leads as `Case.where` calls them)."""
         return tuple(
-            source if isinstance(source, Path) else case.where
+            source if isinstance(source, Path) and case.channel is None else case.where
             for case in self.unlabelled_cases
             for source in case.images
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -30,11 +31,19 @@ MANY_STRAYS = 0.01  # of a mask's pixels: from here on strays are a warning, bel
 
 def on_layout(discovery: Discovery) -> Iterator[Finding]:
     """What has no partner, what discovery remarked, and a set of one."""
-    for path in discovery.unlabelled:
-        yield Finding(
-            severity="warning", code="missing-mask", file=str(path), message="the image has no mask",
-            fix="add a mask with the same name; until then the image is not used for training",
-        )  # fmt: skip
+    for case in discovery.unlabelled_cases:
+        if case.channel is not None:
+            yield Finding(
+                severity="warning", code="missing-mask", file=str(case.where), message="the lead has no marked waves",
+                fix="mark them in a file of its name; until then the lead is not used for training",
+            )  # fmt: skip
+            continue
+        for source in case.images:
+            yield Finding(
+                severity="warning", code="missing-mask", file=str(source if isinstance(source, Path) else case.where),
+                message="the image has no mask",
+                fix="add a mask with the same name; until then the image is not used for training",
+            )  # fmt: skip
     for path in discovery.orphans:
         yield Finding(
             severity="warning", code="missing-image", file=str(path), message="the mask has no image",
