@@ -280,7 +280,7 @@ def test_equal_masks_are_equal_files(folder: Path, tmp_path: Path) -> None:
 
 def test_the_header_of_a_mask_says_nothing_of_the_values_of_its_image(tmp_path: Path) -> None:
     array = (volume(0, (6, 5, 1)) * 10).astype(np.int16)
-    image = save(tmp_path / "a.nii.gz", array, cal_max=700, descrip=b"a patient's name", scl_slope=0.5)
+    image = save(tmp_path / "a.nii.gz", array, cal_max=700, descrip=b"a patient's name")
     with create_image(tmp_path / "m.nii.gz", (6, 5), 1, "uint8", like=image) as writer:
         writer.write(Region.of((6, 5)), np.full((6, 5), 3, np.uint8))
     found = nibabel.load(tmp_path / "m.nii.gz")
