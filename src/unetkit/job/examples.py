@@ -79,7 +79,9 @@ def show(case: Case, model: Model, prediction_X: Label) -> Shown:
     with CaseReader(case, model.prepare) as reader:
         image_CX, spacing = reader.channels(reader.whole), reader.spacing
     truth_X = read_label(case, model.legend)[0]
-    wanted_X = np.isin(truth_X, model.legend.foreground) | np.isin(prediction_X, model.legend.foreground)
+    wanted_X = np.isin(truth_X, model.legend.foreground)
+    if not wanted_X.any():
+        wanted_X = np.isin(prediction_X, model.legend.foreground)
     if truth_X.ndim == 3:
         return _planes(image_CX[0], truth_X, prediction_X, wanted_X, spacing or (1.0, 1.0, 1.0))
     if truth_X.ndim == 1:

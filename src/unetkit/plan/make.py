@@ -179,15 +179,21 @@ def _vocabulary(request: Request, wanted: NetSpec | None) -> int:
 
 
 def _with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
-    """The plan with what the user set; a patch that is not pinned follows the network."""
-    if "sampling.patch" not in settings:
-        try:
-            net = plan.net.override({k[4:]: v for k, v in settings.items() if k.startswith("net.")}, "--set net")
-            patch = plan.sampling.patch if net == plan.net else shape.fitted(shape.output(plan), net)
-            settings = {**settings, "sampling.patch": list(patch)}
-        except (PlanError, SpecError):
-            pass  # said better below, for the whole plan
-    return plan.override(settings, "--set")
+    """The plan with what the user set. What is not pinned follows: halvings the number of levels, the patch the
+    network."""
+    free: dict[str, Any] = {}
+    try:
+        wanted = {name.removeprefix("net."): value for name, value in settings.items() if name.startswith("net.")}
+        if "channels" in wanted and "strides" not in wanted and isinstance(plan.net.strides, tuple):
+            levels = NetSpec(ndim=plan.net.ndim).override({"channels": wanted["channels"]}, "--set net").levels
+            known, more = plan.net.strides[: levels - 1], (2,) * (levels - plan.net.levels)
+            free["net.strides"] = wanted["strides"] = [*known, *more]
+        net = plan.net.override(wanted, "--set net")
+        if net != plan.net and "sampling.patch" not in settings:
+            free["sampling.patch"] = list(shape.fitted(shape.output(plan), net))
+    except (PlanError, SpecError):
+        free = {}  # what is wrong is said below, for the whole plan
+    return plan.override({**settings, **free}, "--set")
 
 
 def _budget(request: Request) -> tuple[BudgetPlan, dict[str, str]]:
