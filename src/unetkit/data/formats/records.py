@@ -7,6 +7,7 @@ offset, as in the Lobachevsky University Database (Kalyakulina et al., IEEE Acce
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ UNMARKED = 255
 _BEATS = "NLRBAaJSVrFejnE/fQ?"
 _PEAKS = {"p": 1, "t": 3} | dict.fromkeys(_BEATS, 2)
 _SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
+KEPT = 1 << 26  # bytes of signals that are kept from one lead to the next
 _ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
 
 
@@ -52,14 +54,14 @@ class RecordReader(ImageReader):
         super().__init__(
             path, ImageInfo((int(header.sig_len),), int(header.n_sig), False, "float32", "bands", spacing=spacing)
         )
-        self.leads: tuple[str, ...] = _lead_names(header)
+        self._state = _state(path, *(path.parent / name for name in header.file_name or ()))
         self._signals_CX: Array | None = None
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (signals have neither)
         if self._signals_CX is None:
             with decoding(self.path, *_ERRORS):
-                record = _quietly("rdrecord", str(self.path.with_suffix("")))
-            self._signals_CX = np.ascontiguousarray(record.p_signal.T, np.float32)
+                small = self.info.channels * self.info.shape[0] * 4 <= KEPT
+                self._signals_CX = (_kept_signals if small else _signals)(self.path, self._state)
         return self._signals_CX[(slice(None), *region.slices)].copy()
 
     def close(self) -> None:
@@ -178,9 +180,27 @@ def _waves(marks: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, int, int]]
 
 def _header(path: Path) -> Any:
     with decoding(path, *_ERRORS):
-        if not path.is_file():
-            raise FileNotFoundError(path)
-        return _quietly("rdheader", str(path.with_suffix("")))
+        return _kept_header(path, _state(path))
+
+
+def _state(*files: Path) -> tuple[tuple[int, int], ...]:
+    """What changes where a file is written anew. Raises OSError where one is not there."""
+    return tuple((found.st_mtime_ns, found.st_size) for found in (path.stat() for path in files))
+
+
+# Leads are read one by one, and each asks for its recording: what was read is kept while the files stay as they are.
+@functools.lru_cache(maxsize=256)
+def _kept_header(path: Path, _: tuple[tuple[int, int], ...]) -> Any:
+    return _quietly("rdheader", str(path.with_suffix("")))
+
+
+def _signals(path: Path, _: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
+    """All signals of a recording, (leads, samples), in physical units."""
+    record = _quietly("rdrecord", str(path.with_suffix("")))
+    return np.ascontiguousarray(record.p_signal.T, np.float32)
+
+
+_kept_signals = functools.lru_cache(maxsize=1)(_signals)
 
 
 def _lead_names(header: Any) -> tuple[str, ...]:
