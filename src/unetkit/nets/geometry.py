@@ -13,7 +13,7 @@ from math import lcm, prod
 
 from unetkit.core.errors import SpecError
 from unetkit.nets.program import INPUT, Layer, Program
-from unetkit.nets.rules import KINDS, axis_sizes, multiple, why_not_local
+from unetkit.nets.rules import KINDS, Saves, axis_sizes, multiple, why_not_local
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.topology import program
 
@@ -176,20 +176,21 @@ def activation_memory(
     """
     whole = program(spec) if training else program(spec).inference
     size = shapes(whole, geometry(spec).fit(shape))
-    memory = _Memory(whole, {name: batch * prod(pixels) * bytes_per_value for name, pixels in size.items()})
+    memory = _Memory(whole, {name: batch * prod(pixels) for name, pixels in size.items()}, bytes_per_value)
     if not training:
         return memory.inference()
-    return memory.checkpointed(bytes_per_value) if checkpointing else memory.training(bytes_per_value)
+    return memory.checkpointed() if checkpointing else memory.training()
 
 
 class _Memory:
-    """Which maps share memory, and what of it is in use when. `pixels`: bytes per channel of every map."""
+    """Which maps share memory, and what of it is in use when. `pixels`: values per channel of every map."""
 
-    def __init__(self, whole: Program, pixels: dict[str, int]) -> None:
-        self.whole = whole
+    def __init__(self, whole: Program, pixels: dict[str, int], bytes_per_value: int) -> None:
+        self.whole, self.bytes_per_value = whole, bytes_per_value
         self.owner = {INPUT: INPUT}  # the map whose memory a map lives in
         channels = {INPUT: whole.layers[0].in_channels, **{layer.name: layer.channels for layer in whole.layers}}
-        self.bytes = {name: pixels[name] * n for name, n in channels.items()}
+        width = {layer.name: KINDS[layer.kind].width or bytes_per_value for layer in whole.layers}
+        self.bytes = {name: pixels[name] * n * width.get(name, bytes_per_value) for name, n in channels.items()}
         in_place = whole.in_place()
         for layer in whole.layers:
             shares = layer.kind == "crop" or layer.name in in_place
@@ -204,21 +205,22 @@ class _Memory:
             alive.difference_update(spent)
         return peak
 
-    def training(self, bytes_per_value: int) -> int:
-        return self._backward(self.whole.layers, {INPUT}, set(self.whole.outputs), bytes_per_value)
+    def training(self) -> int:
+        return self._backward(self.whole.layers, {INPUT}, set(self.whole.outputs))
 
-    def checkpointed(self, bytes_per_value: int) -> int:
+    def checkpointed(self) -> int:
         segments = self.whole.segments()
+        # parts whose derivatives read nothing (concatenation, sums) are never run again, and keep nothing
+        reads = [set(s.reads) if any(KINDS[n.kind].saves != Saves() for n in s.layers) else set() for s in segments]
         gradients = set(self.whole.outputs)
         peak = 0
         for i in range(len(segments) - 1, -1, -1):
             # what the segments up to this one read is kept; and so are results of the network itself
-            crossing = {INPUT, *self.whole.outputs}.union(*(segment.reads for segment in segments[: i + 1]))
-            layers = segments[i].layers
-            peak = max(peak, self._backward(layers, crossing, gradients, bytes_per_value))
+            crossing = {INPUT, *self.whole.outputs}.union(*reads[: i + 1])
+            peak = max(peak, self._backward(segments[i].layers, crossing, gradients))
         return peak
 
-    def _backward(self, layers: Sequence[Layer], always: set[str], gradients: set[str], bytes_per_value: int) -> int:
+    def _backward(self, layers: Sequence[Layer], always: set[str], gradients: set[str]) -> int:
         """The most that is held while the derivatives of `layers` are computed, last first. `gradients` (changed): the
         values whose gradient exists."""
         kept: list[set[str]] = []  # for each layer the memory that its derivative reads
@@ -227,7 +229,7 @@ class _Memory:
             saves = KINDS[layer.kind].saves
             names = (set(layer.inputs) if saves.input else set()) | ({layer.name} if saves.output else set())
             kept.append({self.owner[name] for name in names})
-            more = self.bytes[layer.name] * (saves.extra / bytes_per_value + saves.maps)
+            more = self.bytes[layer.name] * (saves.extra / self.bytes_per_value + saves.maps)
             extra.append(int(more))
         peak = 0
         for i in range(len(layers) - 1, -1, -1):

@@ -192,7 +192,7 @@ class Fuse(nn.Module):
         share_N = torch.softmax(self.weight, 0)
         total = xs_BCX[0] * share_N[0]
         for i, x_BCX in enumerate(xs_BCX[1:], start=1):
-            total = total + x_BCX * share_N[i]
+            total.addcmul_(x_BCX, share_N[i])  # in place: no derivative needs the sum so far
         return total
 
 
@@ -214,17 +214,15 @@ class Repeat(nn.Module):
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → (B, channels, *X)."""
         has, wanted = x_BCX.shape[1], self.channels
+        times, rest = divmod(max(has, wanted), min(has, wanted))
         if has < wanted:
-            times = -(-wanted // has)
-            return torch.cat([x_BCX] * times, dim=1)[:, :wanted]
-        parts = [x_BCX[:, start : start + wanted] for start in range(0, has, wanted)]
-        total = sum(parts[1:-1], start=parts[0])
-        last = parts[-1]
-        rest = last.shape[1]
-        counts = x_BCX.new_full((wanted,), float(len(parts) - 1))
-        counts[:rest] += 1
-        total = torch.cat([total[:, :rest] + last, total[:, rest:]], dim=1)
-        return total / counts.reshape(-1, *[1] * (x_BCX.ndim - 2))
+            return torch.cat([x_BCX] * times + [x_BCX[:, :rest]] * (rest > 0), dim=1)
+        total = x_BCX[:, : times * wanted].unflatten(1, (times, wanted)).sum(1)
+        counts = x_BCX.new_full((wanted,), float(times))
+        if rest:
+            total[:, :rest] += x_BCX[:, times * wanted :]  # in place: one map instead of three
+            counts[:rest] += 1
+        return total.div_(counts.reshape(-1, *[1] * (x_BCX.ndim - 2)))
 
 
 class Scale(nn.Module):
@@ -327,7 +325,7 @@ class Unpool(nn.Module):
         """(B, C, *X) twice → (B, C, *(stride·X))."""
         space = [s * n for s, n in zip(self.stride, x_BCX.shape[2:], strict=True)]
         flat = x_BCX.new_zeros(*x_BCX.shape[:2], prod(space))
-        return flat.scatter(2, where_BCX.flatten(2), x_BCX.flatten(2)).reshape(*x_BCX.shape[:2], *space)
+        return flat.scatter_(2, where_BCX.flatten(2), x_BCX.flatten(2)).reshape(*x_BCX.shape[:2], *space)
 
 
 class Blur(nn.Module):

@@ -39,6 +39,7 @@ class Kind:
     flops(layer, x, y)     floating point operations per image, x and y the shapes of input and output; a multiply
                            and an add per weight, as `torch.utils.flop_counter` counts
     saves                  what training keeps
+    width                  bytes per value of the result, where they are not those of a feature map
     far                    why pixels far away matter, or ""
     """
 
@@ -46,6 +47,7 @@ class Kind:
     sees: Callable[[int, Layer, int], tuple[int, int]]
     scale: Callable[[int, Layer, int], int]
     saves: Saves = _NOTHING
+    width: int = 0
     parameters: Callable[[Layer], int] = lambda _: 0
     flops: Callable[[Layer, Shape, Shape], int] = lambda _layer, _x, _y: 0
     far: str = ""
@@ -145,8 +147,8 @@ KINDS: dict[str, Kind] = {
         saves=_NOTHING,
         flops=lambda layer, _x, y: 2 * prod(y) * prod(layer.kernel) * layer.channels,
     ),
-    "where_max": replace(_WINDOW, saves=_NOTHING),
-    "unpool": replace(_BOXES, saves=Saves(extra=8)),
+    "where_max": replace(_WINDOW, saves=_OUTPUT, width=8),  # int64, which unpooling back reads
+    "unpool": _BOXES,
     "reflect_pad": _BORDER,
     "replicate_pad": _BORDER,
     "nearest_up": _BOXES,
@@ -154,7 +156,7 @@ KINDS: dict[str, Kind] = {
     "linear_up": _LINEAR,
     "corners_up": replace(_LINEAR, far="interpolation with aligned corners depends on the size of the tile"),
     "batch_norm": _NORM,
-    "layer_norm": replace(_NORM, saves=Saves(input=True, maps=1.0)),
+    "layer_norm": replace(_NORM, saves=Saves(maps=1.0)),  # its input with the channels last
     "instance_norm": replace(_NORM, far="instance norm takes its statistics over the whole tile"),
     "group_norm": replace(_NORM, far="group norm takes its statistics over the whole tile"),
     "relu": replace(_POINT, saves=_OUTPUT),
