@@ -87,7 +87,7 @@ def stirred(spec: NetSpec, seed: int = 0) -> UNet:
     net, generator = build(spec, seed).double(), torch.Generator().manual_seed(seed + 100)
     with torch.no_grad():
         for name, value in net.state_dict().items():
-            if not value.is_floating_point():
+            if not value.is_floating_point() or (value.ndim > 1 and "positions" not in name):
                 continue
             uniform = torch.rand(value.shape, generator=generator, dtype=torch.float64)
             if name.endswith(("bias", "running_mean")):

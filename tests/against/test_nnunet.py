@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from straight import noise, stirred
 from torch import nn
 
+from straight import noise, stirred
 from unetkit.nets import NetSpec, UNet, preset
 from unetkit.nets.geometry import geometry
 
