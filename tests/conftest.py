@@ -68,7 +68,7 @@ def write_run(run: Path, classes: tuple[str, ...] = ("background", "cell", "debr
     }
     ids = [f"case{n:02d}" for n in range(cases)]
     fingerprint = {
-        "cases": [{"id": i, "height": 72, "width": 96, "channels": 1, "dtype": "uint8"} for i in ids],
+        "cases": [{"id": i, "shape": [72, 96], "channels": 1, "dtype": "uint8"} for i in ids],
         "classes": [
             {"name": name, "fraction": 0.3 / (len(classes) - 1) if k else 0.7, "cases": cases, "thickness": 9.5}
             for k, name in enumerate(classes)

@@ -37,7 +37,7 @@ def render_card(run: Path) -> str:
         "A picture of every claim is in `report.html`; the plan with its reasons is in `plan.json`.",
         "## Classes\n\n" + _classes(facts),
         "## Data\n\n" + _data(facts),
-        "## Scores\n\n" + _scores(scores),
+        "## Scores\n\n" + _scores(facts, scores),
         "## Intended use\n\n" + _use(facts),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(facts, scores)),
         "## How to use\n\n" + "\n\n".join(commands),
@@ -71,7 +71,7 @@ def _data(facts: Facts) -> str:
     # the name of the folder only: a card travels, and where the data lay on somebody's disk is nobody's business
     rows: list[tuple[str, ...]] = [("name", facts.name), ("licence", _licence(facts))]
     rows += [(name, f"{value} ({remark})" if remark else value) for name, value, remark in view.tiles]
-    rows += [(f"images for {name}", str(count)) for name, count, _ in view.splits]
+    rows += [(f"{facts.noun}s for {name}", str(count)) for name, count, _ in view.splits]
     rows += [(f"share of {c.name}", f"{100 * share:.1f} %") for c, share in view.fractions]
     told = "\n\n".join(escape(line) for line in (view.legend, view.leak) if line)
     return _table(("what", "value"), rows) + (f"\n\n{told}" if told else "")
@@ -81,13 +81,13 @@ def _licence(facts: Facts) -> str:
     return text(get(facts.plan, "data.licence"), text(get(facts.plan, "data.license"), "not stated"))
 
 
-def _scores(scores: ScoreView) -> str:
+def _scores(facts: Facts, scores: ScoreView) -> str:
     if scores.mean.value is None:
         return "Not scored yet."
     rows: list[tuple[str, ...]] = [("mean", *_measure(scores.mean))]
     rows += [(c.name, *_measure(c.measures["dice"])) for c in scores.classes]
-    return _table(("class", "Dice", "95 % interval", "images"), rows) + (
-        "\n\nMeasured on validation images: not trained on, but used to choose the best moment of training."
+    return _table(("class", "Dice", "95 % interval", f"{facts.noun}s"), rows) + (
+        f"\n\nMeasured on validation {facts.noun}s: not trained on, but used to choose the best moment of training."
     )
 
 
@@ -102,23 +102,26 @@ def _measure(measure: Measure) -> tuple[str, str, str]:
 
 def _use(facts: Facts) -> str:
     if facts.synthetic:
-        return "To show and test the toolkit. The model has seen only generated images, and is of no use on real ones."
+        seen = f"The model has seen only generated {facts.noun}s, and is of no use on real ones."
+        return f"To show and test the toolkit. {seen}"
     what = views.listed([c.name for c in facts.foreground])
-    return escape(
-        f"Finding {what} in two-dimensional images that look like those it learnt from: the same kind of subject, "
-        "preparation, instrument and pixel size."
-    )
+    where, same = {
+        1: ("signals", "instrument, unit and sampling rate"),
+        2: ("two-dimensional images", "preparation, instrument and pixel size"),
+        3: ("volumes", "sequence or stain, instrument, orientation and voxel size"),
+    }[facts.ndim]
+    return escape(f"Finding {what} in {where} that look like those it learnt from: the same kind of subject, {same}.")
 
 
 def _limits(facts: Facts, scores: ScoreView) -> list[str]:
     lines = []
     if facts.synthetic:
-        lines.append("**Synthetic data**: a program made the images; the scores say nothing about real ones.")
+        lines.append(f"**Synthetic data**: a program made the {facts.noun}s; the scores say nothing about real ones.")
     learnt = sum(row["split"] == "train" for row in facts.split)
     if 0 < learnt < 50:
-        lines.append(f"It learnt from {learnt} image{'s' * (learnt != 1)}; what they do not show it does not know.")
+        lines.append(f"It learnt from {views.plural(learnt, facts.noun)}; what they do not show it does not know.")
     if scores.mean.cases and scores.mean.cases < 10:
-        lines.append(f"The scores rest on {scores.mean.cases} images: take the interval seriously.")
+        lines.append(f"The scores rest on {scores.mean.cases} {facts.noun}s: take the interval seriously.")
     weak = [c.name for c in scores.classes if (d := c.measures["dice"].value) is not None and d < 0.5]
     if weak:
         lines.append(escape(f"It finds {views.listed(weak)} poorly (Dice below 0.5)."))

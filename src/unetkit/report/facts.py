@@ -19,6 +19,9 @@ from unetkit.core.files import read_json
 # Okabe & Ito's colour-blind-safe palette (2008), bright enough over grey images; for classes whose own colour is black.
 FALLBACK_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#cc79a7", "#f0e442", "#d55e00", "#0072b2")
 
+# What data of so many axes are called, and what they are made of.
+KINDS = {1: ("signal", "samples"), 2: ("image", "pixels"), 3: ("volume", "voxels")}
+
 # What each optional file holds, and how a user gets it.
 _ABSENT = {
     "fingerprint.json": "sizes and class fractions of the data are not recorded",
@@ -69,6 +72,22 @@ class Facts:
     def name(self) -> str:
         """What to call the data: the last part of its path."""
         return Path(text(get(self.plan, "data.path"), "")).name or self.run.name
+
+    @property
+    def ndim(self) -> int:
+        """Axes of the data."""
+        ndim = get(self.plan, "net.ndim")
+        return ndim if isinstance(ndim, int) and ndim in KINDS else 2
+
+    @property
+    def noun(self) -> str:
+        """What one of them is called."""
+        return KINDS[self.ndim][0]
+
+    @property
+    def unit(self) -> str:
+        """What they are made of."""
+        return KINDS[self.ndim][1]
 
     @property
     def synthetic(self) -> bool:

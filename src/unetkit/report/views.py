@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from collections import Counter
 from collections.abc import Mapping
@@ -57,12 +58,12 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     trained = sum(row["split"] == "train" for row in facts.split)
     images = float(trained) if trained else number(get(facts.plan, "data.cases"))
     learnt = f"In {format_duration(seconds)} {where} a network learnt" if seconds else "This run trains a network"
-    of = "" if images is None else f" from {plural(images, 'annotated image')}"
+    of = "" if images is None else f" from {plural(images, f'annotated {facts.noun}')}"
     precision = text(get(facts.plan, "machine.precision"), "")
     lead = f"{learnt} to find {what}{of}."
     held = len(scores.cases)
     if scores.mean.value is not None:
-        on = f"On {plural(held, 'image')} that it was not trained on" if held else "On the validation images"
+        on = f"On {plural(held, facts.noun)} that it was not trained on" if held else f"On the validation {facts.noun}s"
         lead += f" {on} its mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
     else:
         lead += " It has not been scored yet."
@@ -91,7 +92,7 @@ def _batch(facts: Facts) -> str:
     patch, batch = get(facts.plan, "sampling.patch"), number(get(facts.plan, "sampling.batch"))
     if not isinstance(patch, list) or batch is None:
         return ""
-    return f"each {batch:.0f} × ({' × '.join(str(p) for p in patch)}) pixels"
+    return f"each {batch:.0f} × ({' × '.join(str(p) for p in patch)}) {facts.unit}"
 
 
 def _count(count: float) -> str:
@@ -151,14 +152,15 @@ def data_view(facts: Facts) -> DataView:
     cases = list_of_mappings(facts.fingerprint.get("cases"))
     count = number(get(facts.plan, "data.cases"))
     count = float(len(cases)) if count is None else count
-    tiles = [("Annotated images", f"{count:.0f}", "")]
-    sides = [(number(c.get("width")), number(c.get("height"))) for c in cases]
-    sizes = [(int(w), int(h)) for w, h in sides if w and h]
-    if sizes:
-        small, large = min(sizes, key=lambda s: s[0] * s[1]), max(sizes, key=lambda s: s[0] * s[1])
-        same = "all the same" if len(set(sizes)) == 1 else f"to {large[0]} × {large[1]}; {len(set(sizes))} sizes"
-        tiles.append(("Size in pixels", f"{small[0]} × {small[1]}", same))
-        tiles.append(("Training pixels", _count(sum(w * h for w, h in sizes)), ""))
+    tiles = [(f"Annotated {facts.noun}s", f"{count:.0f}", "")]
+    if sizes := [size for case in cases if (size := _size(case))]:
+        small, large = min(sizes, key=math.prod), max(sizes, key=math.prod)
+        same = "all the same" if len(set(sizes)) == 1 else f"to {_times(large)}; {len(set(sizes))} sizes"
+        tiles.append((f"Size in {facts.unit}", _times(small), same))
+        tiles.append((f"Training {facts.unit}", _count(sum(map(math.prod, sizes))), ""))
+    if spacings := Counter(s for case in cases if (s := _numbers(case.get("spacing")))):
+        (spacing, _), others = spacings.most_common(1)[0], len(spacings) - 1
+        tiles.append(_spacing(facts, spacing, f"{others} other spacings" if others else ""))
     if kinds := Counter((text(c.get("dtype"), "?"), number(c.get("channels"))) for c in cases):
         (dtype, channels), _ = kinds.most_common(1)[0]
         shown = plural(channels, "channel") if channels else ""
@@ -167,6 +169,28 @@ def data_view(facts: Facts) -> DataView:
     if groups:
         tiles.append(("Groups", str(len(groups)), ""))
     return DataView(tuple(tiles), _splits(facts), _fractions(facts), _leak(facts, groups), _legend_reason(facts))
+
+
+def _size(case: Mapping[str, Any]) -> tuple[int, ...]:
+    """Pixels of a case as they are read: of an image width first. Empty where they are not recorded."""
+    shape = tuple(int(n) for n in _numbers(case.get("shape")))
+    return shape[::-1] if len(shape) == 2 else shape
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    numbers = [number(v) for v in value] if isinstance(value, list) else []
+    return tuple(n for n in numbers if n is not None) if all(numbers) else ()
+
+
+def _times(size: tuple[int, ...]) -> str:
+    return " × ".join(str(n) for n in size)
+
+
+def _spacing(facts: Facts, spacing: tuple[float, ...], remark: str) -> tuple[str, str, str]:
+    if facts.ndim == 1:
+        return ("Sampling rate", f"{1 / spacing[0]:.6g} Hz", remark)
+    shown = spacing[::-1] if facts.ndim == 2 else spacing
+    return ("Spacing in mm", " × ".join(f"{v:.3g}" for v in shown), remark)
 
 
 def _splits(facts: Facts) -> tuple[tuple[str, int, int], ...]:
@@ -186,7 +210,7 @@ def _leak(facts: Facts, groups: set[str]) -> str:
     decided = text(get(facts.plan, "data.split"), "")
     if not groups:
         return (f"{decided}. " if decided else "") + (
-            "Groups (patients, animals, slides) are not known for these images. If several images show the same one, "
+            f"Groups (patients, animals, slides) are not known for these {facts.noun}s. If several show the same one, "
             "training and validation share it, and scores are too high; a CSV that names the groups keeps them apart."
         )
     torn = sorted(g for g in groups if len({row["split"] for row in facts.split if row.get("group") == g}) > 1)
@@ -290,7 +314,10 @@ def next_commands(facts: Facts, folder: str = "") -> list[tuple[str, str]]:
     ran = commands(facts)
     train = next((c for c in reversed(ran) if " train " in f" {c} "), f"unetkit train {data} -o {run}")
     return [
-        ("Segment new images: a file, a folder or a glob", f"unetkit predict {run} IMAGES -o OUT"),
+        (
+            f"Segment new {facts.noun}s: a file, a folder or a glob",
+            f"unetkit predict {run} {facts.noun.upper()}S -o OUT",
+        ),
         ("Score it on images that it has never seen (put your folder)", f"unetkit evaluate {run} NEW_DATA"),
         ("Go on with this run if it was interrupted, or repeat it elsewhere", train),
         ("Look at the data again", f"unetkit check {data}"),
