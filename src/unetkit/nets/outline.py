@@ -158,7 +158,11 @@ def _parts(spec: NetSpec, padded: tuple[int, ...]) -> tuple[Part, ...]:
     size = shapes(whole, padded)
     predicts = {layer.name for layer in whole.inference.layers}
     owner = {INPUT: INPUT, **{layer.name: layer.part for layer in whole.layers}}
-    scales = _scales(spec)
+    levels = _scales(spec)
+    scale = {INPUT: (1,) * spec.ndim}  # pixels of the input per pixel of each map, one number per axis
+    for layer in whole.layers:
+        before = scale[layer.inputs[0]]
+        scale[layer.name] = tuple(KINDS[layer.kind].scale(n, layer, axis) for axis, n in enumerate(before))
     groups: dict[str, list[Layer]] = {}
     for layer in whole.layers:
         groups.setdefault(layer.part, []).append(layer)
@@ -169,13 +173,12 @@ def _parts(spec: NetSpec, padded: tuple[int, ...]) -> tuple[Part, ...]:
         made = {layer.name for layer in layers}
         read = dict.fromkeys(owner[i] for layer in layers for i in layer.inputs if i not in made)
         outside = {i for layer in whole.layers if layer.part != name for i in layer.inputs} | set(whole.outputs)
-        scale = prod(padded) / prod(size[layers[-1].name])
         number = int(match[2]) if match and match[2] else 0
         found.append(
             Part(
                 name=name,
                 role=role,
-                level=number if role in _NUMBERED else _level(scales, scale),
+                level=number if role in _NUMBERED else _level(levels, prod(scale[layers[-1].name])),
                 column=int(match[3] or 0) if match else 0,
                 reads=tuple(read),
                 gives=len(made & outside),
@@ -203,8 +206,8 @@ def _scales(spec: NetSpec) -> list[int]:
     return scales
 
 
-def _level(scales: Sequence[int], scale: float) -> int:
-    """The level whose size is the nearest (unpadded convolutions take some pixels away)."""
+def _level(scales: Sequence[int], scale: int) -> int:
+    """The level of that scale, or the nearest (before a stem with a stride, after a head that undoes it)."""
     return min(range(len(scales)), key=lambda level: max(scales[level] / scale, scale / scales[level]))
 
 
