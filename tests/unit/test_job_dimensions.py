@@ -93,6 +93,7 @@ def test_pictures_of_a_volume_are_three_planes_in_their_true_proportions(tmp_pat
     across = np.flatnonzero((truth == OUTSIDE).all(0))
     first = int(across[0])  # the plane across x: y to the right, z upwards
     height = int((truth[:, 0] != OUTSIDE).sum())
+    assert OUTSIDE not in truth[truth.shape[0] // 2, :first], "planes of unequal height stand in the middle"
     assert first / height == pytest.approx(18 / (16 * 3), rel=0.05)
     assert "planes x = " in entries[0]["size"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from unetkit.core.errors import RunError
+from unetkit.core.errors import PlanError, RunError
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec
@@ -75,6 +75,22 @@ def test_deep_supervision_weighs_coarser_levels_half_as_much() -> None:
     fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)
     expected = (loss(fine, label) + 0.5 * loss(coarse, shrink(label, (2, 2)))) / 1.5
     assert torch.allclose(supervise(loss, [fine, coarse], label), expected)
+
+
+def test_results_of_equal_size_weigh_alike_and_scales_may_be_given() -> None:
+    g = torch.Generator().manual_seed(0)
+    label = torch.randint(2, (1, 8, 8, 8), generator=g).to(torch.uint8)
+    first, second = (torch.randn(1, 2, 8, 8, 8, generator=g) for _ in range(2))
+    flat = torch.randn(1, 2, 8, 4, 4, generator=g)
+    loss = make_loss("ce", 2)
+    small = shrink(label, (8, 4, 4))
+    each = [loss(first, label), loss(second, label), loss(flat, small)]
+    alike = (each[0] + each[1] + 0.5 * each[2]) / 2.5
+    assert torch.allclose(supervise(loss, [first, second, flat], label), alike)
+    given = (3 * each[0] + each[2]) / 4
+    assert torch.allclose(supervise(loss, [first, second, flat], label, (3.0, 0.0, 1.0)), given)
+    with pytest.raises(PlanError, match=r"loss\.scales has 1 weights, but this network gives 3 results"):
+        supervise(loss, [first, second, flat], label, (1.0,))
 
 
 def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:

@@ -121,7 +121,8 @@ def _planes(
         canvas = np.full((height, sum(p.shape[1] for p in planes) + 2 * GAP), outside, np.uint8)
         left = 0
         for plane in planes:
-            canvas[: plane.shape[0], left : left + plane.shape[1]] = plane
+            top = (height - plane.shape[0]) // 2
+            canvas[top : top + plane.shape[0], left : left + plane.shape[1]] = plane
             left += plane.shape[1] + GAP
         return canvas
 
