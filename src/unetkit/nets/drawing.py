@@ -31,8 +31,6 @@ GAP = 17.0  # between boxes of a row
 REACH = 56.0  # the shortest arrow of a skip
 SIGNS = {"add": "+", "fuse": "w", "module": "f"}
 MERGES = ("concat", *SIGNS)
-# How skips between levels of different size bring them together.
-_MEANS = {"max_pool": "finer levels pooled", "linear_up": "coarser ones interpolated"}
 
 
 def draw(found: Outline, name: str) -> str:
@@ -49,9 +47,10 @@ def draw(found: Outline, name: str) -> str:
 
 def _title(found: Outline) -> str:
     spec = found.spec
+    unit = ("samples", "pixels", "voxels")[spec.ndim - 1]
     size = "" if found.padded == found.shape else f" (padded to {format_size(found.padded)})"
     return (
-        f"{format_size(found.shape)} pixels{size}, {spec.in_channels} channel{'s' * (spec.in_channels > 1)} in; "
+        f"{format_size(found.shape)} {unit}{size}, {spec.in_channels} channel{'s' * (spec.in_channels > 1)} in; "
         f"{spec.classes} out; {format_count(found.parameters)} parameters; {format_count(found.flops)}FLOPs"
     )
 
@@ -64,10 +63,9 @@ class _Chain:
         self.scene = Scene()
         self.parts = {part.name: part for part in found.parts}
         image = Map(found.spec.in_channels, found.padded)
-        self.ends: dict[str, Box] = {INPUT: self.scene.add(self._box(image, 0, "input", 0.0))}
+        self.ends: dict[str, Box] = {INPUT: self.scene.add(self._box(image, 0, "input", 0.0, INPUT))}
         for part in found.parts:
             self._part(part)
-        self._label_sizes()
 
     def _part(self, part: Part) -> None:
         if part.role == "up":
@@ -82,18 +80,14 @@ class _Chain:
         if len(maps) > 3:
             maps, several = maps[-1:], True
         for k, value in enumerate(maps):
-            box = self._after(source, value, part, style)
-            box.stacked = several
-            if several:
-                box.below = (*box.below, f"{part.repeats} conv")
-            if k == len(maps) - 1 and (caption := caption_of(part)):
-                box.below = (*box.below, caption)
-            source = box
+            caption = caption_of(part, self.found) if k == len(maps) - 1 else ""
+            source = self._after(source, value, part, style, *([f"{part.repeats} conv"] * several), caption)
+            source.stacked = several
         self.ends[part.name] = source
 
-    def _after(self, source: Box, value: Map, part: Part, style: str) -> Box:
+    def _after(self, source: Box, value: Map, part: Part, style: str, *captions: str) -> Box:
         """The box of a map that is made of `source`: beside it, or in another row under or above it."""
-        box = self._box(value, part.level, style, source.x)
+        box = self._box(value, part.level, style, source.x, *captions)
         head = style in ("head", "training")
         if part.level == source.row:
             box.x = self._beside(source, box)
@@ -138,7 +132,13 @@ class _Chain:
             entry = Box(below.x, part.level, part.result, "sign", 17, 17, sign=SIGNS.get(part.kinds[-1], "f"))
             self._make_room(below, entry, room)
             self.scene.add(entry)
-            last = self._after(entry, part.result, part, "decoder" if part.role == "skip" else style_of(part))
+            last = self._after(
+                entry,
+                part.result,
+                part,
+                "decoder" if part.role == "skip" else style_of(part),
+                caption_of(part, self.found),
+            )
             last.style = "up" if part.role == "skip" else last.style
         self.scene.link("up", below, entry, UP)
         for source in kept:
@@ -173,24 +173,14 @@ class _Chain:
     def _beside(self, source: Box, box: Box) -> float:
         return max(source.right + box.width / 2, source.x + source.span / 2 + box.span / 2 - 8) + GAP
 
-    def _box(self, value: Map, row: int, style: str, x: float) -> Box:
-        """A box with its channels above it; where unpadded convolutions change sizes in a row, its size below."""
+    def _box(self, value: Map, row: int, style: str, x: float, *captions: str) -> Box:
+        """A box with its channels above it. Below it its size: under the first of a row, or under all where unpadded
+        convolutions or a stem change it within a row."""
         tall = height(value.shape, self.found.padded)
-        sizes = (format_size(value.shape),) if self.varies else ()
-        return Box(x, row, value, style, thickness(value.channels), tall, str(value.channels), sizes)
-
-    @property
-    def varies(self) -> bool:
-        return any(self.found.geometry.margin) or self.found.spec.stem_stride > 1
-
-    def _label_sizes(self) -> None:
-        """Name the input; where a row has one size, write it once, under its first box."""
-        first = self.ends[INPUT]
-        first.below = (*first.below, INPUT)
-        if not self.varies:
-            for row in {box.row for box in self.scene.boxes}:
-                box = min((b for b in self.scene.row(row) if not b.sign), key=lambda b: b.x)
-                box.below = (format_size(box.map.shape), *box.below)
+        varies = any(self.found.geometry.margin) or self.found.spec.stem_stride > 1
+        size = format_size(value.shape) if varies or not self.scene.row(row) else ""
+        below = tuple(line for line in (size, *captions) if line)
+        return Box(x, row, value, style, thickness(value.channels), tall, str(value.channels), below)
 
 
 def style_of(part: Part) -> str:
@@ -201,13 +191,14 @@ def style_of(part: Part) -> str:
     return styles.get(part.role, "encoder")
 
 
-def caption_of(part: Part) -> str:
+def caption_of(part: Part, found: Outline) -> str:
     """What is written under the box, where it is no ordinary map."""
     if part.role == "bottleneck":
         return "transformer" if "attention" in part.kinds else "pyramid" if "concat" in part.kinds else part.name
-    if part.role == "head":
-        return "" if part.training or part.name != "head" else "logits"
-    return part.name if part.role == "other" else ""
+    if part.role in ("head", "other"):
+        last = not part.training and not any(part.name in other.reads for other in found.parts)
+        return "logits" if last else part.name if part.role == "other" else ""
+    return ""
 
 
 def _legend(canvas: Canvas, found: Outline, scene: Scene) -> None:
@@ -229,33 +220,38 @@ def _legend(canvas: Canvas, found: Outline, scene: Scene) -> None:
 
 def _arrows(found: Outline) -> list[tuple[str, str]]:
     spec = found.spec
-
-    def whats(parts: Iterable[Part]) -> str:
-        words = dict.fromkeys(part.what for part in parts if part.what)
-        return " / ".join(list(words)[:2]) + (" / …" if len(words) > 2 else "")
-
     roles = {role: [part for part in found.parts if part.role == role] for role in ("down", "up", "skip", "head")}
-    final = [part for part in roles["head"] if not part.training]
-    heads = [(HEAD, f"head: {whats(final)}")] if final else []
-    then = ", ".join([*([f"{spec.norm} norm"] if spec.norm != "none" else []), spec.activation])
+    then = ", ".join([*([f"{spec.norm} norm"] if spec.norm != "none" else []), spec.activation.replace("_", " ")])
     rows = [(CONV, f"{_name(spec.block)} block: convolution, {then}")]
-    if any(part.role == "encoder" for part in found.parts):
-        rows.append((DOWN, whats(roles["down"]) or "strided convolution of the block"))
-    scaled = [part for part in roles["skip"] if part.gives > 1]
-    if scaled:
-        kinds = {kind for part in scaled for kind in part.kinds}
-        means = [word for kind, word in _MEANS.items() if kind in kinds]
-        rows.append((SKIP, "full-scale skips: " + ", ".join([*means, "convolution"])))
-        return [*rows, *heads]
-    if roles["up"]:
-        rows.append((UP, whats(roles["up"])))
-    if any("unpool" in part.kinds for part in roles["up"]):
-        rows.append((f"{DOWN}-", "places of the maxima"))
-    if roles["skip"]:
-        rows.append((SKIP, f"skip: {_name(spec.skip)}"))
-    if any("sigmoid" in part.kinds for part in roles["skip"]):
-        rows.append((SIGNAL, "α: attention gate, driven from below"))
-    return [*rows, *heads]
+    if spec.decoder_block is not None and spec.decoder_block != spec.block:
+        rows[0] = (CONV, f"{_name(spec.block)} blocks, {_name(spec.decoder_block)} in the decoder: {then}")
+    whole = all(part.role in ("other", "head") for part in found.parts)  # a network of the user's own
+    down = "" if whole else _whats(roles["down"]) or ("strided convolution of the block" if spec.levels > 1 else "")
+    up = _whats(roles["up"])
+    skip = f"skip: {_name(spec.skip)}" if roles["skip"] else ""
+    if any(part.gives > 1 for part in roles["skip"]):  # full-scale
+        down, up = f"{down}; finer levels pooled, convolution", "coarser levels interpolated, convolution"
+        skip = "same level, convolution"
+    merging = [part for part in roles["head"] if part.kinds[-1] in MERGES]
+    if merging:
+        skip = f"skip: {_whats(merging)}"
+    final = _whats(part for part in roles["head"] if not part.training and part not in merging)
+    places = "places of the maxima" if any("unpool" in part.kinds for part in roles["up"]) else ""
+    gate = "attention gate α, driven from below" if any("sigmoid" in part.kinds for part in roles["skip"]) else ""
+    rows += [
+        (DOWN, down),
+        (f"{DOWN}-", places),
+        (UP, up),
+        (SKIP, skip),
+        (SIGNAL, gate),
+        (HEAD, final and f"head: {final}"),
+    ]
+    return [(colour, text) for colour, text in rows if text]
+
+
+def _whats(parts: Iterable[Part]) -> str:
+    words = list(dict.fromkeys(part.what for part in parts if part.what))
+    return " / ".join([*words[:2], *(["…"] if len(words) > 2 else [])])
 
 
 def _name(part: object) -> str:
@@ -270,8 +266,8 @@ def _colours(scene: Scene) -> list[tuple[str, str]]:
         ("up", "from below"),
         ("decoder", "decoder"),
         ("bottleneck", "bottleneck"),
-        ("head", "logits"),
-        ("training", "logits in training only (deep supervision)"),
+        ("head", "logits: scores of the classes"),
+        ("training", "the same, in training only (deep supervision)"),
     )
     present = {box.style for box in scene.boxes} | {style for box in scene.boxes for _, style in box.pieces}
     return [(style, text) for style, text in words if style in present]

@@ -33,7 +33,7 @@ def grid(found: Outline) -> Scene:
         # from top to bottom: finer levels, the same, then coarser ones, the farthest first, so that few arrows cross
         arriving = sorted(sources, key=lambda s: s.row if s.row <= box.row else 2 * found.spec.levels - s.row)
         for source in sources:
-            colour = _colour(source, box)
+            colour = CONV if len(sources) == 1 and source.row == box.row else _colour(source, box)
             if part.role == "head":
                 scene.link("straight", source, box, HEAD, dashed=part.training)
             elif nested and source in arcs:
@@ -81,7 +81,7 @@ def _place(found: Outline, part: Part, sources: list[Box], nested: bool) -> Box:
     else:
         x = max(box.x for box in sources) / STEP + 0.5
     x = x if part.role == "head" else x * STEP
-    caption = caption_of(part)
+    caption = caption_of(part, found)
     return _box(found, part.result, x, row, style, (caption,) if caption else ())
 
 

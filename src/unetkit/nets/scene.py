@@ -39,8 +39,8 @@ def thickness(channels: int) -> float:
 
 def height(shape: Sequence[int], image: Sequence[int], tallest: float = TALLEST) -> float:
     """Of a box, by the size of its map."""
-    ratio = (prod(shape) / prod(image)) ** (1 / len(image))
-    return max(11.0, tallest * min(1.0, ratio) ** POWER)
+    ratio: float = (prod(shape) / prod(image)) ** (1 / len(image))
+    return max(11.0, tallest * float(min(1.0, ratio) ** POWER))
 
 
 def format_size(shape: Sequence[int]) -> str:
@@ -95,7 +95,8 @@ class Box:
     @property
     def top(self) -> float:
         """The upper edge, its text included."""
-        return self.y - self.height / 2 - (LINE + 2 if self.above and not self.inside else 0)
+        label = LINE + 2 if self.above and not self.inside else 0
+        return self.y - self.height / 2 - label - (5 if self.stacked else 0)
 
     @property
     def bottom(self) -> float:
@@ -226,7 +227,7 @@ def _draw_curve(canvas: Canvas, link: Link) -> None:
         return
     end = (b.left - CLEAR, b.y - b.height / 2 + place * b.height)
     if link.kind == "climb":  # up and then across, so that it passes around the levels between
-        start = (a.right - min(0.9, 0.24 * (a.row - b.row)) * a.width, a.top - CLEAR)
+        start = (a.right - min(0.9, 0.17 * (a.row - b.row)) * a.width, a.top - CLEAR)
         canvas.curve(start, (start[0], end[1] + 0.3 * (start[1] - end[1])), (start[0], end[1]), end, link.colour)
     else:
         start = (a.right + CLEAR, a.y)

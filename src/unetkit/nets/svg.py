@@ -17,7 +17,7 @@ HEAD = 6.0  # length of an arrow's head
 
 def text_width(text: str, size: float = 11) -> float:
     """About how wide a text is: no font is measured, and most are narrower."""
-    return size * sum(0.64 if c.isdigit() or c.isupper() else 0.54 for c in text)
+    return size * sum(0.84 if c == "×" else 0.64 if c.isdigit() or c.isupper() else 0.54 for c in text)
 
 
 @dataclass
@@ -145,9 +145,7 @@ def _polar(origin: Point, angle: float, distance: float) -> Point:
 
 def _cubic(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
     u = 1 - t
-    x, y = (
-        u**3 * a[axis] + 3 * u * u * t * b[axis] + 3 * u * t * t * c[axis] + t**3 * d[axis] for axis in (0, 1)
-    )
+    x, y = (u**3 * a[axis] + 3 * u * u * t * b[axis] + 3 * u * t * t * c[axis] + t**3 * d[axis] for axis in (0, 1))
     return x, y
 
 
