@@ -175,10 +175,11 @@ def prune(net: UNet, columns: int) -> UNet:
     from unetkit.nets.build import build  # which needs this file
 
     smaller = build(net.spec.replace({"prune": columns}), strict=net.strict)
+    first = next(net.parameters())
+    smaller.to(device=first.device, dtype=first.dtype)
     state = net.state_dict()
     smaller.load_state_dict({name: state[name] for name in smaller.state_dict()})
-    first = next(net.parameters())
-    return smaller.to(device=first.device, dtype=first.dtype).train(net.training)
+    return smaller.train(net.training)
 
 
 def _affine(norm: nn.Module) -> tuple[Tensor, Tensor]:
