@@ -185,6 +185,8 @@ def test_recordings_that_cannot_be_used(wfdb: Any, tmp_path: Path) -> None:
         f"{tmp_path}: no lead of the 1 recordings has marks of its waves; those of the lead i of a.hea would be in a.i "
         "beside it"
     )
+    with pytest.raises(DataError, match=r"a.dat: this is a part of a recording; name its header, a.hea"):
+        probe(tmp_path / "a.dat")
     (tmp_path / "a.dat").unlink()
     with pytest.raises(
         DataError, match=r"a.hea: its signals are in a.dat, which is not here; copy it beside the header"

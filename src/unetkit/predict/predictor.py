@@ -98,7 +98,15 @@ class Predictor:
             )
 
     def grid(self, shape: tuple[int, ...]) -> TileGrid:
-        """The tiles of an image of `shape`. Raises SpecError: `tile` with another number of sides than the image."""
+        """The tiles of an image of `shape`.
+
+        Raises SpecError: another number of axes than the network's, `tile` with another number of sides.
+        """
+        if len(shape) != self.spec.ndim:
+            raise SpecError(
+                f"the network takes images with {self.spec.ndim} axes, this one has {len(shape)}; predict images like "
+                "those it was trained on"
+            )
         geo, asked = self.geometry, self.options.tile
         if asked is None:
             pixels = tile_pixels(self.spec, shape, self.precision, self._memory, self.device)
@@ -138,8 +146,6 @@ class Predictor:
         Networks that are local (`geometry(spec).local`) give in tiles what they give on the whole image, to rounding,
         for every tile size. Raises SpecError and MachineError as the class says, and what the reader raises.
         """
-        if len(reader.shape) != self.spec.ndim:
-            raise SpecError(f"the network takes images with {self.spec.ndim} axes, this one has {len(reader.shape)}")
         grid = self.grid(tuple(reader.shape))
         if self.geometry.local or len(grid) == 1:
             for tile in grid:

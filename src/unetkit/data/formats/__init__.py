@@ -77,6 +77,8 @@ def open_image(path: Path) -> ImageReader:
     ending = suffix(path).lower()
     if ending not in SUFFIXES:
         what = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
+        if (header := path.with_suffix(".hea")).is_file():
+            raise DataError(f"{path}: this is a part of a recording; name its header, {header.name}")
         raise DataError(f"{path}: {what} is not read; images are {', '.join(SUFFIXES)}")
     with decoding(path, OSError), path.open("rb") as file:
         head = file.read(16)
