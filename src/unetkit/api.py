@@ -27,6 +27,7 @@ from unetkit.job.training import planning, training
 from unetkit.job.understand import DataSource
 from unetkit.metrics.scores import Scores
 from unetkit.plan.make import Planned
+from unetkit.plan.own import code_of
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
@@ -81,6 +82,8 @@ class Run:
 
     path: Path
     finished: bool = True
+    trust: bool = False
+    """Whether code of the user's own that the network names may be imported."""
 
     @property
     def plan(self) -> Plan:
@@ -110,7 +113,7 @@ class Run:
 
     @cached_property
     def _loaded(self) -> tuple[Model, Plan]:
-        return load_model(self.path)
+        return load_model(self.path, trust=self.trust)
 
     @cached_property
     def _predictors(self) -> dict[bool, Predictor]:
@@ -131,24 +134,25 @@ def train(
     on with an interrupted run.
 
     Without `minutes` or `steps`, training stops when validation has settled. Everything else is in `request`. Ctrl-C
-    finishes the step, saves, and returns a Run that is not `finished`. `start`: a run whose network and weights training
-    begins with (fine-tuning; other channels and classes are allowed).
+    finishes the step, saves, and returns a Run that is not `finished`. `start`: a run whose network and weights
+    training begins with (fine-tuning; other channels and classes are allowed).
 
     Raises DataError (what is wrong with the data), PlanError (a setting), RunError (the folder holds something else, or
     the data or the request changed since), MachineError (disk, memory, device).
     """
+    request = _request(request, minutes, steps, start)
     with stop_on_signal() as stopped:
-        finished = drain(
-            training(_data(data), Path(run), _request(request, minutes, steps, start), stopped),
-            listen or notebook_listener(),
-        )
-    return Run(Path(run), finished)
+        finished = drain(training(_data(data), Path(run), request, stopped), listen or notebook_listener())
+    return Run(Path(run), finished, trust=request.trust or bool(code_of(request)))
 
 
-def open_run(run: PathLike) -> Run:
-    """A run folder that exists already. Raises RunError where it is none."""
+def open_run(run: PathLike, *, trust: bool = False) -> Run:
+    """A run folder that exists already. `trust`: code of your own that its network names (`module:name`) may be run.
+
+    Raises RunError where it is none.
+    """
     load_plan(Path(run))
-    return Run(Path(run))
+    return Run(Path(run), trust=trust)
 
 
 def predict(
@@ -160,14 +164,15 @@ def predict(
     tta: bool | None = None,
     memory: int | None = None,
     device: str = "auto",
+    trust: bool = False,
     listen: Listen | None = None,
 ) -> PredictResult:
     """Write a mask for every image (a file, a folder, a pattern, or a list) into the folder `out`.
 
     `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
-    good ones is named in the result; what was done before is skipped.
+    good ones is named in the result; what was done before is skipped. `trust` as in `open_run`.
     """
-    model, plan = load_model(Path(run))
+    model, plan = load_model(Path(run), trust=trust)
     sources = images if isinstance(images, str | Path) else list(images)
     options = _options(plan, tta=tta, memory=memory, device=device)
     return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())
@@ -180,13 +185,14 @@ def evaluate(
     *,
     membrane: str | None = None,
     out: PathLike | None = None,
+    trust: bool = False,
     listen: Listen | None = None,
 ) -> Scores:
     """Score masks against the truth: `prediction` is a run folder (its model predicts the images of `truth` first) or a
     folder of masks; `truth` a data folder or a folder of masks, paired by name. A run also takes a list of `Sample`.
 
     `out`: where the predictions of a run are kept (None: nowhere). `membrane`: the class that
-    divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info).
+    divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info). `trust` as in `open_run`.
     Raises DataError: nothing pairs, sizes differ, samples where files are needed; RunError.
     """
     prediction, listen = Path(prediction), listen or notebook_listener()
@@ -195,7 +201,7 @@ def evaluate(
         names=request.classes, ignore=request.ignore, background=request.background, membrane=membrane
     )
     if (prediction / PLAN).is_file():
-        model, plan = load_model(prediction)
+        model, plan = load_model(prediction, trust=trust)
         if not isinstance(truth, str | Path):
             return drain(scoring_samples(model, truth, _options(plan), options), listen)
         return drain(scoring(model, Path(truth), _options(plan), options, None if out is None else Path(out)), listen)
@@ -225,7 +231,7 @@ def import_weights(
     settings: Mapping[str, Any] | None = None,
     partial: bool = False,
 ) -> Imported:
-    """Make a run folder of weights from elsewhere: a safetensors file, or one that `torch.save(net.state_dict())` wrote.
+    """Make a run folder of weights from elsewhere: a safetensors file, or what `torch.save(net.state_dict())` wrote.
 
     `model`: the named network that they are of; `settings` change its fields (`{"net.channels": [64, 128]}`) or how
     images are prepared (`prepare.…`). None: as the checkpoint tells. Tensors are matched by name, then by order and
@@ -251,7 +257,8 @@ def _request(
 ) -> Request:
     values = {"minutes": minutes, "steps": steps, "start": None if start is None else str(start)}
     given = {name: value for name, value in values.items() if value is not None}
-    return Request.parse({**(request or Request()).model_dump(), **given}, "train")
+    request = request or Request()
+    return Request.parse({**request.model_dump(), "trust": request.trust, **given}, "train")
 
 
 def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:

@@ -249,7 +249,7 @@ def test_every_settable_field_is_listed_and_most_are_explained(capsys: pytest.Ca
 
     fields = {field.name: field for field in settable_fields()}
     assert fields["net.channels"].default == "16,32,64,128,256"
-    assert fields["net.norm"].choices == ("batch", "instance", "group", "none")
+    assert fields["net.norm"].choices == ("batch", "instance", "group", "layer", "none")
     assert "finest first" in fields["net.channels"].doc
     assert "'" not in fields["prepare.method"].name
     assert fields["prepare.method"].doc.startswith('"zscore"')

@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from unetkit import __version__
 from unetkit.cli import importing
-from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, make_request, whole
+from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, Trust, make_request, whole
 from unetkit.core.errors import PlanError
 
 if TYPE_CHECKING:
@@ -229,6 +229,7 @@ def predict(
     ] = None,
     device: Annotated[str, Parameter(metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")] = "auto",
     overwrite: Annotated[bool, Parameter(help="Predict again what is there already.")] = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> int:
     """See the help above."""
@@ -248,7 +249,9 @@ def predict(
         outputs = OutputOptions(probabilities=probabilities, overlay=overlay, overwrite=overwrite)
         # a shell may have spelt out a pattern
         sources = images[0] if len(images) == 1 else [path for name in images for path in images_of(name)]
-        found = api.predict(run, sources, out, outputs=outputs, tta=tta, memory=limit, device=device, listen=terminal)
+        found = api.predict(
+            run, sources, out, outputs=outputs, tta=tta, memory=limit, device=device, trust=trust, listen=terminal
+        )
     if found.failed:
         messages = "".join(f"\n  {message}" for _, message in found.failed)
         total = len(found.done) + len(found.skipped) + len(found.failed)
@@ -285,6 +288,7 @@ def evaluate(
     ] = None,
     masks: Annotated[Masks, Flat] = MASKS,
     json: Json = False,
+    trust: Trust = False,
     quiet: Quiet = False,
 ) -> int:
     """See the help above."""
@@ -294,7 +298,7 @@ def evaluate(
         from unetkit import api
         from unetkit.cli.scores import show_scores
 
-        scores = api.evaluate(prediction, truth, request, membrane=membrane, out=out, listen=terminal)
+        scores = api.evaluate(prediction, truth, request, membrane=membrane, out=out, trust=trust, listen=terminal)
     written = () if out is None else scores.write(out)
     if json:
         _print_json(scores.as_json())

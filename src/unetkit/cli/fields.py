@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from unetkit.core.errors import PlanError, nearest
+from unetkit.nets.spec import PARTS, NetSpec
 from unetkit.plan.plan import SETTABLE, Plan
 
 
@@ -51,7 +52,8 @@ def _fields(model: type[BaseModel], prefix: str) -> Iterator[Field]:
     for name, field in model.model_fields.items():
         default = field.default
         shown = "" if default is PydanticUndefined else _show(default)
-        yield Field(f"{prefix}.{name}", shown, _choices(field.annotation), docs.get(name, ""))
+        choices = PARTS[name] if model is NetSpec and name in PARTS else _choices(field.annotation)
+        yield Field(f"{prefix}.{name}", shown, choices, docs.get(name, ""))
 
 
 def _model(annotation: object) -> type[BaseModel]:

@@ -94,6 +94,9 @@ class Masks:
             raise PlanError(f"--background {self.background}: write a value of the masks, or none{hint}") from None
 
 
+Trust = Annotated[bool, Parameter(name="--trust", help="Import, and so run, code named module:name in the network.")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     """Decisions that the user takes instead of the rules."""
@@ -113,8 +116,12 @@ class Choices:
         str, Parameter(group=_CHOICES, metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")
     ] = "auto"
     model: Annotated[
-        str | None, Parameter(group=_CHOICES, metavar="NAME", help="A named network, such as unet or resunet-small.")
+        str | None,
+        Parameter(
+            group=_CHOICES, metavar="NAME", help="A named network (`unetkit models`), or your own as module:name."
+        ),
     ] = None
+    trust: Trust = False
     start: Annotated[
         Path | None,
         Parameter(group=_CHOICES, metavar="RUN", help="Begin with the network and weights of this run (fine-tuning)."),
@@ -136,6 +143,7 @@ class Choices:
         """As fields of a Request. Raises PlanError or SpecError: unknown field or network, unreadable file."""
         from unetkit.cli.fields import check_names
         from unetkit.nets.presets import preset
+        from unetkit.nets.spec import REFERENCE
         from unetkit.plan.plan import read_settings
 
         settings: dict[str, Any] = {}
@@ -143,9 +151,9 @@ class Choices:
             settings |= read_settings(self.settings)
             check_names(settings, str(self.settings))
         given = set_fields(self.fields)
-        if self.model is not None:
+        if self.model is not None and not REFERENCE.fullmatch(self.model):
             preset(self.model)
-        names = ("seed", "precision", "layout", "device", "model")
+        names = ("seed", "precision", "layout", "device", "model", "trust")
         start = None if self.start is None else str(self.start)
         return {name: getattr(self, name) for name in names} | {"start": start, "settings": settings | given}
 

@@ -34,7 +34,7 @@ def finish(
     """
     began = time.perf_counter()
     yield Started(task="score", total=len(cases))
-    model, _ = load_model(run)
+    model, _ = load_model(run, net=plan.net)
     predictor = Predictor(model.net, options_of(plan))
     scores = yield from score_cases(predictor, model, cases, groups, "score")
     scores.write(run)

@@ -18,6 +18,7 @@ from unetkit.job.record import first_command, record_command, record_timing
 from unetkit.job.starting import begin_with, read_start
 from unetkit.job.understand import DataSource, Earlier, understand
 from unetkit.plan.make import Planned, make_plan
+from unetkit.plan.own import code_of, trusted, with_code
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
 from unetkit.train.log import EventLog
@@ -29,6 +30,7 @@ FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprin
 
 def planning(data: DataSource, request: Request) -> Generator[Event, None, Planned]:
     """Understand the data, and decide; nothing is written. Raises DataError, PlanError, MachineError."""
+    request = with_code(request)
     understood = yield from understand(data, request)
     result = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
     yield Done(task="plan", message="nothing was trained; `unetkit train` with the same words does it")
@@ -43,6 +45,7 @@ def training(
     Returns whether the run is finished (False: stopped by the user; the same command goes on).
     """
     began = time.perf_counter()
+    request = with_code(request)
     _refuse_foreign(run)
     with locked(run):
         log = EventLog(run)
@@ -124,11 +127,11 @@ def _resume(run: Path, request: Request) -> Plan:
         )
     plan = Plan.load(run / PLAN)
     read_json(run / FINGERPRINT, "the fingerprint of the data")
-    asked, now = plan.request.model_dump(), request.model_dump()
+    asked, now = plan.request.model_dump(mode="json"), request.model_dump(mode="json")
     changed = [f"{name} was {asked[name]!r}, now {now[name]!r}" for name in asked if asked[name] != now[name]]
     if changed:
         raise RunError(
             f"{run}: this run was started with other settings ({'; '.join(changed)}); nothing was overwritten;"
             f" repeat the first command to go on{first_command(run)}, or name a new folder with -o"
         )
-    return plan
+    return plan.model_copy(update={"net": trusted(plan.net, code_of(request), request.trust)})

@@ -19,11 +19,11 @@ from unetkit.data.prepare import CaseReader, fit
 from unetkit.data.sizes import units
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
-from unetkit.nets.presets import preset
-from unetkit.nets.spec import NetSpec
+from unetkit.nets.spec import NetSpec, reference
 from unetkit.plan import rules, shape
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
+from unetkit.plan.own import asked_network, pinned
 from unetkit.plan.plan import (
     SETTABLE,
     BudgetPlan,
@@ -125,7 +125,7 @@ class _Part(Config):
 def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request) -> tuple[Plan, dict[str, str]]:
     """The plan by the rules alone, and why."""
     classes = len(legend.classes)
-    wanted = None if request.model is None else preset(request.model).form(facts.ndim)
+    wanted = asked_network(request, facts.ndim)
     earlier, start = begun(request, facts.ndim)
     vocabulary = _vocabulary(request, wanted or start)
     prepare, why = rules.prepare(facts, vocabulary)
@@ -138,7 +138,7 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
     elif wanted is not None:
         size, why["sampling.patch"] = shape.patch(facts, wanted.stem_stride)
         net = wanted.replace({"classes": classes, "in_channels": prepare.channels})
-        net, cut = shape.preset_for(net, size)
+        net, cut = (net, "") if pinned(request) else shape.preset_for(net, size)
         why |= {"net.strides": cut} if cut else {}
     else:
         if vocabulary:
@@ -149,7 +149,8 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
         net = rules.network(facts, classes, prepare.channels, width, size, stem)
         net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
     patch = shape.fitted(size, net)
-    why["net.channels"] = shape.levels_text(patch, net)
+    if isinstance(net.topology, str):  # of a network of the user's own nothing is known
+        why["net.channels"] = shape.levels_text(patch, net)
     sampling, why_sampling = rules.sampling(facts, patch, batch)
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, size, vocabulary)
@@ -257,4 +258,6 @@ def show(plan: Plan, dotted: str) -> str:
         return " × ".join(str(v) for v in value) if dotted.endswith("patch") else ", ".join(str(v) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if callable(value):
+        return reference(value)
     return "none" if value is None else str(value)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PlainSerializer, field_serializer, field_validator, model_validator
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
@@ -16,7 +16,7 @@ from unetkit.core.errors import PlanError
 from unetkit.core.files import read_json, write_json
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import PreparePlan
-from unetkit.nets.spec import NetSpec
+from unetkit.nets.spec import NetSpec, reference
 
 VERSION = 1
 
@@ -135,6 +135,13 @@ class PredictPlan(Config):
     """Average the predictions of the flips and quarter turns that training showed (eight of an image)."""
 
 
+def _plain_model(model: Any) -> Any:
+    """What stands for a network in a file: its name, its spec, or `module:name`."""
+    if isinstance(model, NetSpec):
+        return model.model_dump(mode="json")
+    return reference(model) if callable(model) else model
+
+
 class Request(Config):
     """What the user asked for. A command that asks for the same goes on with the run; another is refused."""
 
@@ -144,7 +151,10 @@ class Request(Config):
     classes: tuple[str, ...] | None = None
     ignore: int | tuple[int, int, int] | None = None
     background: int | tuple[int, int, int] | Literal["auto", "none"] = "auto"
-    model: str | None = None
+    model: Annotated[Any, PlainSerializer(_plain_model, when_used="json")] = None
+    """A named network; in Python also a NetSpec, or a class of torch module (or `module:name` of one, with `trust`)."""
+    trust: bool = Field(default=False, exclude=True)
+    """Whether code named `module:name` may be imported. Never written down: every command says it again."""
     start: str | None = None
     """The run folder whose network and weights training begins with."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -152,6 +162,19 @@ class Request(Config):
     device: str = "auto"
     settings: dict[str, Any] = {}
     """Fields of the plan that were set by flag or file, by their dotted names."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _is_network(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return NetSpec.parse(value, "model")
+        if value is None or isinstance(value, str | NetSpec) or callable(value):
+            return value
+        raise ValueError("must be the name of a network, a NetSpec, or a class of torch module")
+
+    @field_serializer("settings", when_used="json")
+    def _plain_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
+        return {name: reference(value) if callable(value) else value for name, value in settings.items()}
 
     @model_validator(mode="before")
     @classmethod

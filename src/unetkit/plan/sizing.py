@@ -17,6 +17,7 @@ from unetkit.plan.budget import (
     choose_arithmetic,
     choose_capacity,
 )
+from unetkit.plan.own import model_name, pinned
 from unetkit.plan.plan import Plan, Request
 
 # Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
@@ -57,7 +58,12 @@ def candidates_of(plan: Plan, request: Request) -> list[Candidate]:
     settings, net = request.settings, plan.net
     table = rules.CAPACITIES[net.ndim]
     begun = request.start is not None and request.model is None  # widths that weights are known for
-    if begun or "net.channels" in settings or (request.model is not None and request.steps is not None):
+    if (
+        begun
+        or pinned(request)
+        or "net.channels" in settings
+        or (request.model is not None and request.steps is not None)
+    ):
         found = [Candidate(net, batch, least) for _, batch, least in table]
     elif request.model is not None:
         forms = [shape.narrowed(net, factor) for factor in NARROWER if factor < 1]
@@ -94,11 +100,14 @@ def with_capacity(
             patch = smaller  # even the smallest network is too slow: fewer pixels in a step
             capacity = choose_capacity(candidates[:1], patch, arithmetic, seconds=seconds)
             why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
-    why["net.channels"] = capacity.why
+    if not isinstance(plan.net.topology, str):  # a network of the user's own has no widths that we know
+        why["net.topology"] = f"as asked: {model_name(request)}"
+    else:
+        why["net.channels"] = capacity.why
     if request.start is not None and request.model is None:
         why["net.channels"] = f"as in {request.start}"
-    if request.model is not None:
-        why["net.channels"] = _why_model(plan, capacity, request.model)
+    if request.model is not None and isinstance(plan.net.topology, str):
+        why["net.channels"] = _why_model(plan, capacity, model_name(request))
     why["sampling.batch"] = "chosen with the width, see net.channels"
     sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
     return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
@@ -107,10 +116,10 @@ def with_capacity(
 def _why_model(plan: Plan, capacity: Capacity, model: str) -> str:
     own, chosen = plan.net.channels, capacity.candidate.spec.channels
     if own == chosen:
-        return f"as asked: --model {model}"
+        return f"as asked: {model}"
     share = {2: "half", 4: "a quarter", 8: "an eighth"}.get(round(own[0] / chosen[0]), "fewer than")
     own_text = ",".join(str(n) for n in own)
     return (
-        f"--model {model} with {share} of its widths: {capacity.why};"
+        f"{model} with {share} of its widths: {capacity.why};"
         f" --set net.channels=[{own_text}] takes its own, however few steps they leave"
     )

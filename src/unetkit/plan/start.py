@@ -8,6 +8,7 @@ from pathlib import Path
 from unetkit.core.errors import PlanError
 from unetkit.data.prepare import PreparePlan
 from unetkit.nets.spec import NetSpec
+from unetkit.plan.own import code_of, trusted
 from unetkit.plan.plan import Plan, Request
 
 
@@ -19,12 +20,13 @@ def begun(request: Request, ndim: int) -> tuple[Plan | None, NetSpec | None]:
     if request.start is None:
         return None, None
     earlier = Plan.load(Path(request.start) / "plan.json")
+    net = trusted(earlier.net, code_of(request), request.trust)
     if earlier.net.ndim != ndim:
         raise PlanError(
             f"--start {request.start}: its network takes data of {earlier.net.ndim} axes, these have {ndim}; begin with"
             " a run on such data, or without --start"
         )
-    return earlier, earlier.net if request.model is None else None
+    return earlier, net if request.model is None else None
 
 
 def prepared_as(earlier: Plan | None, prepare: PreparePlan, request: Request) -> tuple[PreparePlan, dict[str, str]]:

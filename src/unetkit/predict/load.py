@@ -6,6 +6,8 @@ from pathlib import Path
 
 from unetkit.core.errors import RunError
 from unetkit.nets.build import build
+from unetkit.nets.parts import trust as trusted_spec
+from unetkit.nets.spec import NetSpec
 from unetkit.nets.weights import load_weights
 from unetkit.plan.plan import Plan
 from unetkit.predict.model import Model
@@ -14,11 +16,14 @@ from unetkit.predict.options import PredictOptions
 PLAN, WEIGHTS = "plan.json", "weights.safetensors"
 
 
-def load_model(run: Path, weights: str = WEIGHTS) -> tuple[Model, Plan]:
-    """The trained model in a run folder, and its plan. Nothing in the folder is executed.
+def load_model(
+    run: Path, weights: str = WEIGHTS, *, trust: bool = False, net: NetSpec | None = None
+) -> tuple[Model, Plan]:
+    """The trained model in a run folder, and its plan. Nothing in the folder is executed; code of the user's own that
+    the network names is imported only with `trust`. `net`: the spec, where the caller has it already.
 
     Raises RunError: no such folder, not a run, not trained yet, damaged weights. Raises PlanError: a plan of another
-    version or damaged.
+    version or damaged. Raises SpecError: code of the user's own without `trust`.
     """
     run = Path(run)
     plan = load_plan(run)
@@ -26,9 +31,11 @@ def load_model(run: Path, weights: str = WEIGHTS) -> tuple[Model, Plan]:
         raise RunError(
             f"{run / weights}: there are no weights yet; go on with the `unetkit train` that made this folder"
         )
-    net = build(plan.net)
-    load_weights(net, run / weights)
-    return Model(net=net.eval(), legend=plan.data.legend, prepare=plan.prepare), plan
+    if net is not None or trust:
+        plan = plan.model_copy(update={"net": net or trusted_spec(plan.net)})
+    network = build(plan.net)
+    load_weights(network, run / weights)
+    return Model(net=network.eval(), legend=plan.data.legend, prepare=plan.prepare), plan
 
 
 def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:

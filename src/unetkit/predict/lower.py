@@ -36,13 +36,14 @@ class Lowered(nn.Module):
         self.format = _CHANNELS_LAST[net.spec.ndim] if channels_last else torch.contiguous_format
         self.net.to(self.dtype)
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]  # torch takes it, its stubs do not say so
-        if precision == "bf16":
-            head = self.net.get_submodule(_head(self.net))
-            head.float().register_forward_pre_hook(_to_float32)
+        # bfloat16 cannot hold integers above 256
+        self.taken = torch.float32 if net.spec.vocabulary else self.dtype
+        if precision == "bf16" and (head := _head(self.net)) is not None:
+            self.net.get_submodule(head).float().register_forward_pre_hook(_to_float32)
 
     def forward(self, image_BCX: torch.Tensor) -> torch.Tensor:
         """Images (B, channels, *space), float32 → logits (B, classes, *space), float32."""
-        logits: torch.Tensor = self.net(image_BCX.to(dtype=self.dtype, memory_format=self.format))
+        logits: torch.Tensor = self.net(image_BCX.to(dtype=self.taken, memory_format=self.format))
         return logits.float()
 
 
@@ -94,11 +95,13 @@ def _race(ready: dict[Precision, Lowered], device: torch.device) -> dict[Precisi
 
 
 def _heaviest(lowered: Lowered) -> tuple[nn.Module, torch.Tensor]:
-    """The convolution with the most multiplications, and an input for it of the size it has in a small tile."""
+    """The convolution with the most multiplications (else a module of the user's own), and an input for it of the size
+    that it has in a small tile."""
     net = lowered.net
     program, facts = net.program, net.geometry
     size = shapes(program, facts.fit((_TRIAL[net.spec.ndim],) * net.spec.ndim))
-    layers = [layer for layer in program.layers if layer.kind == "conv"]
+    layers = [layer for layer in program.layers if layer.kind in ("conv", "strided_conv")]
+    layers = layers or [layer for layer in program.layers if layer.kind == "module"]
     layer = max(layers, key=lambda c: math.prod((*size[c.name], *c.kernel, c.in_channels, c.channels)))
     module = net.get_submodule(layer.name)
     like = next(module.parameters())
@@ -106,13 +109,13 @@ def _heaviest(lowered: Lowered) -> tuple[nn.Module, torch.Tensor]:
     return module, input_BCX.to(memory_format=lowered.format)
 
 
-def _head(net: UNet) -> str:
-    """The name of the convolution that makes the logits."""
+def _head(net: UNet) -> str | None:
+    """The name of the convolution that makes the logits; None where code of the user's own makes them."""
     layers = {layer.name: layer for layer in net.program.layers}
     layer = layers[net.program.outputs[0]]
-    while layer.kind != "conv":
+    while layer.kind not in ("conv", "module"):
         layer = layers[layer.inputs[0]]
-    return layer.name
+    return layer.name if layer.kind == "conv" else None
 
 
 def _to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
