@@ -128,7 +128,7 @@ class UNet(nn.Module):
         when the backward pass comes to it."""
         values = {INPUT: image_BCX}
         for segment in self._segments:
-            steps = [_Step(layer.name, layer.module, layer.inputs, ()) for layer in segment.layers]
+            steps = _steps(segment.layers, segment.spent)
 
             def part(*inputs: Tensor, segment: Segment = segment, steps: Sequence[_Step] = steps) -> tuple[Tensor, ...]:
                 made = self._run(steps, dict(zip(segment.reads, inputs, strict=True)))
@@ -212,8 +212,11 @@ class _Plan:
 
 
 def _schedule(whole: Program) -> _Plan:
-    pairs = zip(whole.layers, whole.spent(), strict=True)
-    return _Plan(tuple(_Step(n.name, n.module, n.inputs, spent) for n, spent in pairs), whole.outputs)
+    return _Plan(_steps(whole.layers, whole.spent()), whole.outputs)
+
+
+def _steps(layers: Sequence[Layer], spent: Sequence[tuple[str, ...]]) -> tuple[_Step, ...]:
+    return tuple(_Step(n.name, n.module, n.inputs, gone) for n, gone in zip(layers, spent, strict=True))
 
 
 def _made(layer: Layer, spec: NetSpec, in_place: bool) -> nn.Module:

@@ -87,7 +87,14 @@ class InstanceNorm(_Norm):
 
     def forward(self, x_BCX: Tensor) -> Tensor:
         """(B, C, *X) → the same shape."""
-        return torch.instance_norm(x_BCX, self.weight, self.bias, None, None, True, 0.0, EPSILON, False)
+        batch, channels = x_BCX.shape[:2]
+        scale, shift = (p if p is None else p.repeat(batch) for p in (self.weight, self.bias))
+        flat = x_BCX.reshape(1, batch * channels, *x_BCX.shape[2:])
+        y = torch.batch_norm(flat, scale, shift, None, None, True, 0.0, EPSILON, False)
+        # As `torch.instance_norm`, but its result is no view for autograd: an activation that overwrites a view would
+        # make torch copy the whole map several times in training.
+        result: Tensor = torch.ops.aten._unsafe_view(y, x_BCX.shape)
+        return result
 
 
 class GroupNorm(_Norm):

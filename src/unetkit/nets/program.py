@@ -76,6 +76,11 @@ class Segment:
     reads: tuple[str, ...]
     gives: tuple[str, ...]
 
+    @property
+    def spent(self) -> tuple[tuple[str, ...], ...]:
+        """For each layer the values that can be let go after it."""
+        return Program(self.layers, self.gives).spent()
+
 
 @dataclass(frozen=True)
 class Program:

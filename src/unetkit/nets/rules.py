@@ -144,7 +144,6 @@ KINDS: dict[str, Kind] = {
     "blur": replace(
         _WINDOW,
         size=_thinned_size,
-        saves=_NOTHING,
         flops=lambda layer, _x, y: 2 * prod(y) * prod(layer.kernel) * layer.channels,
     ),
     "where_max": replace(_WINDOW, saves=_OUTPUT, width=8),  # int64, which unpooling back reads
