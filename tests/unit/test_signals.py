@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetkit.core.errors import DataError, MachineError
+from unetkit.core.events import drain
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.discover import discover, images_of
@@ -28,9 +29,14 @@ from unetkit.data.prepare import CaseReader, PreparePlan
 from unetkit.data.split import leaks, read_split, split_cases, write_split
 from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
-from unetkit.predict.options import OutputOptions
+from unetkit.job.understand import digest
+from unetkit.nets.build import build
+from unetkit.nets.spec import NetSpec
+from unetkit.predict.model import Model
+from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs
-from unetkit.predict.predictor import Piece
+from unetkit.predict.predictor import Piece, Predictor
+from unetkit.predict.run import predict
 from unetkit.predict.sinks import open_sinks
 
 LENGTH, RATE = 600, 250
@@ -276,6 +282,27 @@ def test_masks_of_leads_are_rows_and_marks(wfdb: Any, folder: Path, tmp_path: Pa
     write_mask_rows(out / "r1" / "II.csv", np.where(found == 3, 0, found), dict(enumerate(WAVES)), None)
     assert evaluate_folders(out, folder).class_mean("dice", 3).mean == pytest.approx(6 / 7)
     np.testing.assert_array_equal(read_raw_label(out / "r1" / "II.csv") == 3, False)
+
+
+def test_recordings_are_predicted_lead_by_lead(folder: Path, tmp_path: Path) -> None:
+    spec = NetSpec(ndim=1, channels=(4, 6), classes=4, in_channels=1, blocks=1)
+    model = Model(build(spec, seed=3).eval(), examine(discover(folder)).legend, PreparePlan())
+    options = PredictOptions(precision="fp32")
+    result = drain(predict(model, folder / "r1.hea", tmp_path / "out", options))
+    assert [path.relative_to(tmp_path / "out").as_posix() for path in result.done] == ["r1/i.csv", "r1/II.csv"]
+    with CaseReader(discover(folder).cases[1], model.prepare) as reader:
+        expected = Predictor(model.net, options).array(reader.read(reader.whole))
+    np.testing.assert_array_equal(read_mask_rows(tmp_path / "out" / "r1" / "i.csv"), expected)
+    assert len(drain(predict(model, folder, tmp_path / "out", options)).skipped) == 2
+
+
+def test_the_digest_of_a_set_sees_the_signals(wfdb: Any, folder: Path) -> None:
+    cases = discover(folder).cases
+    before = digest(cases)
+    data = bytearray((folder / "r2.dat").read_bytes())
+    data[10] ^= 1
+    (folder / "r2.dat").write_bytes(data)
+    assert digest(cases) != before
 
 
 def test_what_is_said_of_signals(folder: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unetkit.core.errors import DataError
+from unetkit.core.events import drain
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.discover import discover, images_of
@@ -24,9 +25,13 @@ from unetkit.data.patches import PatchSampler
 from unetkit.data.prepare import CaseReader, PreparePlan, image_statistics
 from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
-from unetkit.predict.options import OutputOptions
+from unetkit.nets.build import build
+from unetkit.nets.spec import NetSpec
+from unetkit.predict.model import Model
+from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs
-from unetkit.predict.predictor import Piece
+from unetkit.predict.predictor import Piece, Predictor
+from unetkit.predict.run import predict
 from unetkit.predict.sinks import open_sinks
 
 SHAPE = (12, 9, 7)
@@ -320,3 +325,29 @@ def test_real_volumes(shared_data) -> None:
         assert (reader.shape, reader.spacing) == ((35, 51, 35), (1, 1, 1))
         assert abs(reader.read(reader.whole).mean()) < 1e-4
     assert set(np.unique(read_raw_label(case.label))) == {0, 1, 2}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("tile", [None, (8, 8, 8)])
+def test_volumes_are_predicted_as_arrays_are(folder: Path, tmp_path: Path, tile: tuple[int, ...] | None) -> None:
+    spec = NetSpec(ndim=3, channels=(4, 6), classes=3, in_channels=1, blocks=1)
+    model = Model(build(spec, seed=3).eval(), examine(discover(folder)).legend, PreparePlan())
+    options = PredictOptions(precision="fp32", tile=tile)
+    sources = images_of(folder)
+    result = drain(predict(model, sources, tmp_path / "out", options, OutputOptions(overlay=True)))
+    assert [path.name for path in result.done] == [path.name for path in sources]
+    with CaseReader(sources[0], model.prepare) as reader:
+        expected = Predictor(model.net, PredictOptions(precision="fp32")).array(reader.read(reader.whole))
+    found = nibabel.load(tmp_path / "out" / "brain_000.nii.gz")
+    assert (np.asarray(found.dataobj) != expected).mean() < 1e-3
+    again = drain(predict(model, sources, tmp_path / "out", options, OutputOptions(overlay=True)))
+    assert (len(again.done), len(again.skipped)) == (0, 5)
+
+
+def test_a_network_of_another_dimension_says_so(folder: Path, tmp_path: Path) -> None:
+    model = Model(
+        build(NetSpec(channels=(4,), classes=3), seed=0).eval(), examine(discover(folder)).legend, PreparePlan()
+    )
+    result = drain(predict(model, images_of(folder)[:1], tmp_path / "out"))
+    assert result.failed[0][1].endswith(
+        "the network takes images with 2 axes, this one has 3; predict images like those it was trained on"
+    )

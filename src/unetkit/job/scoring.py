@@ -16,6 +16,7 @@ from unetkit.data.discover import discover
 from unetkit.data.masks import read_label
 from unetkit.data.prepare import CaseReader
 from unetkit.data.sample import Sample
+from unetkit.data.source import image_info
 from unetkit.evaluate.folders import EvaluateOptions, evaluate
 from unetkit.metrics.scores import CaseScores, Scores, score_case
 from unetkit.predict.model import Model
@@ -61,7 +62,8 @@ def score_cases(
     for number, case in enumerate(cases, start=1):
         prediction_X = predict_case(predictor, model, case)
         truth_X = read_label(case, legend)[0]
-        rows.append(score_case(case.id, truth_X, prediction_X, len(legend.classes), groups.get(case.id)))
+        group, spacing = groups.get(case.id), image_info(case).spacing
+        rows.append(score_case(case.id, truth_X, prediction_X, len(legend.classes), group, spacing=spacing))
         yield Progress(task=task, done=number, fraction=number / len(cases), note=case.id)
     return Scores(legend.names, legend.foreground, tuple(rows))
 

@@ -15,6 +15,7 @@ from unetkit.core.events import Decided, Event, Started, Warned
 from unetkit.data.case import Case
 from unetkit.data.discover import Discovery, discover
 from unetkit.data.doctor import Diagnosis, examine
+from unetkit.data.formats import files_behind
 from unetkit.data.sample import Sample
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.plan.plan import DataPlan, Request
@@ -111,9 +112,10 @@ def digest(cases: Sequence[Case]) -> str:
         total.update(case.id.encode())
         for source in (*case.images, *([] if case.label is None else [case.label])):
             if isinstance(source, Path):
-                total.update(source.name.encode())
-                with source.open("rb") as file:
-                    total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
+                for path in files_behind(source):
+                    total.update(path.name.encode())
+                    with path.open("rb") as file:
+                        total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
             else:
                 total.update(f"{source.shape} {source.dtype.str} {case.spacing}".encode())
                 total.update(np.ascontiguousarray(source).data)

@@ -40,6 +40,7 @@ __all__ = [
     "ImageReader",
     "ImageWriter",
     "create_image",
+    "files_behind",
     "image_paths",
     "is_image_name",
     "natural_key",
@@ -65,6 +66,15 @@ def probe(path: Path) -> ImageInfo:
     """Size, channels, type of an image from its header; pixels are not decoded. Raises DataError as `open_image`."""
     with open_image(path) as reader:
         return reader.info
+
+
+def files_behind(path: Path) -> tuple[Path, ...]:
+    """All files that an image is made of: itself, and of a recording the signals. Raises DataError as `open_image`."""
+    if suffix(path).lower() not in SIGNAL_SUFFIXES:
+        return (path,)
+    from unetkit.data.formats.records import signal_files
+
+    return (path, *signal_files(path))
 
 
 def open_image(path: Path) -> ImageReader:

@@ -40,9 +40,9 @@ def open_record(path: Path) -> RecordReader:
     header = _header(path)
     if not header.n_sig or not header.sig_len:
         raise DataError(f"{path}: the recording holds no signal; copy it again, with its .dat file, or leave it out")
-    for name in dict.fromkeys(header.file_name or ()):
-        if not (path.parent / name).is_file():
-            raise DataError(f"{path}: its signals are in {name}, which is not here; copy it beside the header")
+    for file in signal_files(path):
+        if not file.is_file():
+            raise DataError(f"{path}: its signals are in {file.name}, which is not here; copy it beside the header")
     return RecordReader(path, header)
 
 
@@ -54,7 +54,7 @@ class RecordReader(ImageReader):
         super().__init__(
             path, ImageInfo((int(header.sig_len),), int(header.n_sig), False, "float32", "bands", spacing=spacing)
         )
-        self._state = _state(path, *(path.parent / name for name in header.file_name or ()))
+        self._state = _state(path, *signal_files(path))
         self._signals_CX: Array | None = None
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (signals have neither)
@@ -84,6 +84,11 @@ def wave_files(header: Path, siblings: Sequence[Path]) -> dict[int, Path]:
 def lead_names(path: Path) -> tuple[str, ...]:
     """The names of a recording's signals, in order. Raises as `open_record`."""
     return _lead_names(_header(path))
+
+
+def signal_files(path: Path) -> tuple[Path, ...]:
+    """The files that hold the signals of a recording. Raises as `open_record`."""
+    return tuple(path.parent / name for name in dict.fromkeys(_header(path).file_name or ()))
 
 
 def is_wave_file(path: Path) -> bool:
