@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
 from unetkit import __version__
-from unetkit.cli import importing
+from unetkit.cli import importing, models
 from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, Trust, make_request, whole
+from unetkit.cli.output import print_json
 from unetkit.core.errors import PlanError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ EXAMPLES = {
     "evaluate": "unetkit evaluate run held-out/",
     "report": "unetkit report run",
     "import": "unetkit import weights.pt --model unet -o run",
+    "models": "unetkit models",
 }
 
 app = App(
@@ -98,7 +99,7 @@ def check(data: Data, /, *, masks: Annotated[Masks, Flat] = MASKS, json: Json = 
 
         diagnosis = api.check(data, request, listen=terminal)
     if json:
-        _print_json(diagnosis_json(data, diagnosis))
+        print_json(diagnosis_json(data, diagnosis))
     else:
         show_diagnosis(terminal.console, data, diagnosis)
     return int(diagnosis.stops)
@@ -301,7 +302,7 @@ def evaluate(
         scores = api.evaluate(prediction, truth, request, membrane=membrane, out=out, trust=trust, listen=terminal)
     written = () if out is None else scores.write(out)
     if json:
-        _print_json(scores.as_json())
+        print_json(scores.as_json())
         return 0
     show_scores(terminal.console, scores)
     if out is None:
@@ -343,6 +344,8 @@ app.command(
     ),
 )
 
+app.command(models.app)
+
 
 def _terminal(quiet: bool = False, json: bool = False) -> Terminal:
     from unetkit.cli.terminal import open_terminal
@@ -352,12 +355,6 @@ def _terminal(quiet: bool = False, json: bool = False) -> Terminal:
 
 def _missing(command: str, name: str, what: str) -> PlanError:
     return PlanError(f"unetkit {command} needs {name} ({what}), for example:\n  {EXAMPLES[command]}")
-
-
-def _print_json(value: Any) -> None:
-    import json
-
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _write_plan(path: Path, values: dict[str, Any]) -> None:
