@@ -31,7 +31,9 @@ def naive_overlap(label: NDArray[Any], prediction: NDArray[Any], k: int) -> tupl
     )
 
 
-def naive_boundary_f1(label: NDArray[Any], prediction: NDArray[Any], k: int, tolerance: float) -> float:
+def naive_boundary_f1(
+    label: NDArray[Any], prediction: NDArray[Any], k: int, tolerance: float, spacing: tuple[float, ...] | None = None
+) -> float:
     """Boundary F1 of one class through distance transforms."""
     valid = label != 255
 
@@ -52,8 +54,8 @@ def naive_boundary_f1(label: NDArray[Any], prediction: NDArray[Any], k: int, tol
         return math.nan if not in_truth and not in_prediction else float(in_truth and in_prediction)
     if not true.any() or not found.any():
         return 0.0
-    p = float((ndimage.distance_transform_edt(~true)[found] <= tolerance).mean())
-    r = float((ndimage.distance_transform_edt(~found)[true] <= tolerance).mean())
+    p = float((ndimage.distance_transform_edt(~true, spacing)[found] <= tolerance).mean())
+    r = float((ndimage.distance_transform_edt(~found, spacing)[true] <= tolerance).mean())
     return 2 * p * r / (p + r) if p + r else 0.0
 
 
@@ -118,6 +120,24 @@ def test_boundary_f1(space: tuple[int, ...], tolerance: float, ignored: bool) ->
     ours = metrics.boundary_f1(label, prediction, 4, tolerance)
     np.testing.assert_allclose(ours, [naive_boundary_f1(label, prediction, k, tolerance) for k in range(4)], rtol=1e-12)
     assert np.isnan(ours[3])
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 3.0), (0.5, 0.7, 0.6), (2.0, 2.0, 2.0), (9.0, 1.0, 1.0)])
+def test_distances_follow_the_spacing(spacing: tuple[float, ...]) -> None:
+    label, prediction = pair((16, 14, 10), 3, 2, True)
+    ours = metrics.boundary_f1(label, prediction, 3, 2.3, spacing=spacing)
+    reach = 2.3 * min(spacing)  # in units of the finest axis
+    naive = [naive_boundary_f1(label, prediction, k, reach, spacing) for k in range(3)]
+    np.testing.assert_allclose(ours, naive, rtol=1e-12)
+    if len(set(spacing)) == 1:
+        np.testing.assert_array_equal(ours, metrics.boundary_f1(label, prediction, 3, 2.3))
+
+
+@pytest.mark.parametrize("spacing", [(1.0,), (1.0, 0.0)])
+def test_spacings_that_do_not_fit(spacing: tuple[float, ...]) -> None:
+    label = np.zeros((4, 4), np.uint8)
+    with pytest.raises(ValueError, match="does not fit 2 axes; each has a length above 0"):
+        metrics.boundary_f1(label, label, 2, spacing=spacing)
 
 
 @pytest.mark.parametrize("seed", range(4))
