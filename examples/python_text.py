@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 import sysconfig
 import time
 import tokenize
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,8 @@ class Source:
         return "test" if draw < 26 else "val" if draw < 39 else "train"
 
 
-def size_of(sources: Collection[Source]) -> str:
-    """Their number and length in words."""
-    return f"{len(sources)} files ({sum(len(source.text) for source in sources):,} characters)"
-
-
-def standard_library(folder: Path | None = None, files: int | None = None) -> list[Source]:
-    """The *.py files of the standard library (or of `folder`), sorted by name: all that can be decoded, or `files`."""
+def python_files(folder: Path | None = None) -> list[Source]:
+    """The *.py files of a folder (unless one is given, of the standard library) that can be decoded, sorted by name."""
     folder = folder or Path(sysconfig.get_path("stdlib"))
     sources = []
     for path in sorted(folder.rglob("*.py")):
@@ -60,10 +56,24 @@ def standard_library(folder: Path | None = None, files: int | None = None) -> li
         if LEFT_OUT.isdisjoint(name.parts):
             try:
                 with tokenize.open(path) as file:  # which knows the encoding that a file declares
-                    sources.append(Source(name.as_posix(), file.read()))
+                    text = file.read()
             except (SyntaxError, UnicodeDecodeError) as error:
                 print(f"{name} is left out: {error}")
-    return sources[:files]
+                continue
+            if text:
+                sources.append(Source(name.as_posix(), text))
+    return sources
+
+
+def divide(sources: Collection[Source]) -> tuple[list[Source], list[Source]]:
+    """Those to learn from (with those that validate) and those held out for the test; says how many. Exits if none."""
+    learnt = [source for source in sources if source.part != "test"]
+    held_out = [source for source in sources if source.part == "test"]
+    sizes = [f"{len(part)} files with {sum(len(s.text) for s in part):,} characters" for part in (learnt, held_out)]
+    print(f"{sizes[0]} to learn from, {sizes[1]} held out", flush=True)
+    if not (learnt and held_out):
+        sys.exit("too few files: one in ten is held out by its name, and some must be left to learn from")
+    return learnt, held_out
 
 
 def encode(text: str) -> NDArray[np.uint8]:
@@ -111,8 +121,3 @@ def faster_precision(step: Callable[[torch.dtype], Any]) -> torch.dtype:
         step(dtype)
         seconds[dtype] = time.perf_counter() - start
     return min(seconds, key=seconds.__getitem__)
-
-
-def joined(parts: Sequence[Integers]) -> torch.Tensor:
-    """One long sequence (N,) int64."""
-    return torch.from_numpy(np.concatenate(parts).astype(np.int64))

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from python_text import CHARACTERS, Source, encode, size_of, standard_library
+from python_text import CHARACTERS, Source, divide, encode, python_files
 
 import unetkit as uk
 
@@ -59,15 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=5.0, help="for training; tagging and scoring come on top")
     parser.add_argument("--steps", type=int, help="so many steps, however long they take, in place of the minutes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--files", type=int, help="only the first so many files, to try things out")
+    parser.add_argument("--folder", type=Path, help="Python files of another folder than the standard library")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="a setting of the plan")
     parser.add_argument("--colour", choices=("auto", "always", "never"), default="auto")
     arguments = parser.parse_args(argv)
 
-    tagged = tag_all(standard_library(files=arguments.files))
-    held_out = {source: tags for source, tags in tagged.items() if source.part == "test"}
-    learnt = {source: tags for source, tags in tagged.items() if source.part != "test"}
-    print(f"{size_of(learnt)} to learn from, {size_of(held_out)} held out")
+    tagged = tag_all(python_files(arguments.folder))
+    learnt, held_out = ({source: tagged[source] for source in part} for part in divide(tagged))
     if arguments.load:
         run = uk.open_run(arguments.load)
     else:
@@ -90,12 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def tag_all(sources: Sequence[Source]) -> dict[Source, Tags]:
-    """The tags of every file that `tokenize` accepts and that holds anything."""
+    """The tags of every file that `tokenize` accepts."""
     tagged = {}
     for source in sources:
         try:
-            if source.text:
-                tagged[source] = tag(source.text)
+            tagged[source] = tag(source.text)
         except (tokenize.TokenError, SyntaxError) as error:
             print(f"{source.name} is left out: {error}")
     return tagged
