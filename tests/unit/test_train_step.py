@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from unetkit.core.errors import PlanError, RunError
+from unetkit.data.patches import PreparedCase
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.budget import Arithmetic, place
 from unetkit.plan.plan import OptimPlan
+from unetkit.train.loop import spread
 from unetkit.train.optim import Average, make_optimiser
 from unetkit.train.state import Position, load_state, read_position, save_state
 from unetkit.train.step import shrink, supervise, train_step
@@ -146,3 +148,10 @@ def test_a_state_of_another_network_is_named(tmp_path: Path) -> None:
     other = build(SPEC.replace({"channels": (4, 4)}), seed=0)
     with pytest.raises(RunError, match="damaged or of another network"):
         load_state(tmp_path, other, Average(other, 0.9), make_optimiser(other, OptimPlan()))
+
+
+def test_validation_on_the_way_looks_at_cases_from_all_over_the_set() -> None:
+    nothing = np.zeros((1, 1), np.uint8)
+    cases = [PreparedCase(str(k), nothing[None], nothing, {}) for k in range(10)]
+    assert [case.id for case in spread(cases, 4)] == ["0", "2", "5", "7"]
+    assert spread(cases, 10) == spread(cases, 16) == cases

@@ -45,6 +45,8 @@ FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 OPEN_ENDED = 0.25
 # At least so far apart are validations: they should not take the time that training needs.
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
+# Signals that are validated on the way: each costs little.
+SIGNALS = 64
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -155,7 +157,7 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, size, vocabulary)
     predict, why["predict.tta"] = _predict(facts, augment)
-    budget, why_budget = _budget(request)
+    budget, why_budget = _budget(request, facts.ndim)
     plan = Plan(
         request=request,
         data=data,
@@ -197,14 +199,15 @@ def _with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     return plan.override({**settings, **free}, "--set")
 
 
-def _budget(request: Request) -> tuple[BudgetPlan, dict[str, str]]:
+def _budget(request: Request, ndim: int) -> tuple[BudgetPlan, dict[str, str]]:
+    plan = BudgetPlan(validation_cases=SIGNALS) if ndim == 1 else BudgetPlan()
     if request.minutes is not None:
-        looks = round(request.minutes * 60 / VALIDATION_SECONDS)
-        return BudgetPlan(minutes=request.minutes, validations=_between(2, looks, 12)), {"budget.minutes": "as asked"}
+        looks = _between(2, round(request.minutes * 60 / VALIDATION_SECONDS), 12)
+        changes = {"minutes": request.minutes, "validations": looks}
+        return plan.model_copy(update=changes), {"budget.minutes": "as asked"}
     if request.steps is not None:
-        looks = request.steps // VALIDATION_STEPS
-        return BudgetPlan(steps=request.steps, validations=_between(1, looks, 12)), {"budget.steps": "as asked"}
-    plan = BudgetPlan()
+        changes = {"steps": request.steps, "validations": _between(1, request.steps // VALIDATION_STEPS, 12)}
+        return plan.model_copy(update=changes), {"budget.steps": "as asked"}
     return plan, {
         "budget.limit": f"no budget was given: training stops when validation has settled, after {plan.limit:g} minutes"
         " at the latest"

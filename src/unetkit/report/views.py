@@ -92,7 +92,8 @@ def _batch(facts: Facts) -> str:
     patch, batch = get(facts.plan, "sampling.patch"), number(get(facts.plan, "sampling.batch"))
     if not isinstance(patch, list) or batch is None:
         return ""
-    return f"each {batch:.0f} × ({' × '.join(str(p) for p in patch)}) {facts.unit}"
+    size = " × ".join(str(p) for p in patch)
+    return f"each {batch:.0f} × {f'({size})' if len(patch) > 1 else size} {facts.unit}"
 
 
 def _count(count: float) -> str:

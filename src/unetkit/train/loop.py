@@ -91,6 +91,7 @@ def fit(
 
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
     batches = Batches(train_cases, plan)
+    looked_at = spread(val_cases, plan.budget.validation_cases)
     loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)
     now = position.model_dump()
     began = time.perf_counter() - position.elapsed
@@ -110,7 +111,7 @@ def fit(
         mark = schedule.mark(fraction, elapsed)
         if mark > now["mark"] and now["step"] > 0:
             now["mark"] = mark
-            result = validate(average.net, val_cases[: plan.budget.validation_cases], plan)
+            result = validate(average.net, looked_at, plan)
             best = result.dice is None or now["peak"] is None or result.dice >= now["peak"] - EQUAL
             if result.dice is not None:
                 now["peak"] = max(result.dice, now["peak"] or 0.0)
@@ -174,6 +175,11 @@ def fit(
         now["best_step"] = now["step"]
     yield Saved(path=str(run / BEST), what=f"the weights of step {now['best_step']}")
     return Outcome(save(finished=True), finished=True)
+
+
+def spread(cases: Sequence[PreparedCase], most: int) -> list[PreparedCase]:
+    """At most so many of the cases, evenly over their order: neighbours are often of one patient or recording."""
+    return [cases[k * len(cases) // most] for k in range(most)] if len(cases) > most else list(cases)
 
 
 @contextlib.contextmanager
