@@ -91,7 +91,7 @@ def test_the_module_is_the_command() -> None:
     assert done.stdout == ""
     assert done.stderr == (
         "error: there is no command 'chek'; the commands are sample, check, plan, train, predict, evaluate, report,"
-        " import; did you mean 'check'?\n"
+        " import, models; did you mean 'check'?\n"
     )
 
 

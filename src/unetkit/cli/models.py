@@ -24,7 +24,7 @@ app = App(
     name="models",
     sort_key=10,
     usage="Usage: unetkit models [show NAME | draw NAME -o FILE | parts] [OPTIONS]",
-    help="The networks there are, by name: what they cost, and what is known of them before they are built.\n\n"
+    help="List, show and draw the networks there are.\n\nWhat is shown is known before anything is built. "
     "`unetkit train DATA -o RUN --model NAME` trains one.",
     help_epilogue="Examples:\n\n"
     "  unetkit models\n"
@@ -67,9 +67,7 @@ Forms = Annotated[Form, Parameter(name="*")]
 
 
 @app.default
-def listing(
-    *words: Annotated[str, Parameter(show=False)], ndim: Ndim = None, json: Json = False, quiet: Quiet = False
-) -> int:
+def listing(*words: Annotated[str, Parameter(show=False)], ndim: Ndim = None, json: Json = False) -> int:
     """See the help above."""
     if words:
         from unetkit.nets.presets import PRESETS
@@ -89,13 +87,14 @@ def listing(
     if json:
         print_json([listing_json(entry, found) for entry, found in rows])
         return 0
-    with open_terminal(quiet=quiet) as terminal:
-        terminal.console.print(listing_table(rows))
+    with open_terminal() as terminal:
+        terminal.console.print(listing_table(rows, terminal.console.width))
         terminal.hint("next: unetkit models show NAME, or unetkit models draw NAME -o picture.svg")
     return 0
 
 
 @app.command(
+    sort_key=1,
     usage="Usage: unetkit models show NAME [OPTIONS]",
     help="A network part by part: the flow of sizes, parameters and operations; then what is known of the whole.",
     help_epilogue="Examples:\n\n  unetkit models show unet --size 256x256 --channels 3 --classes 4\n"
@@ -117,6 +116,7 @@ def show(name: Name = None, /, *, form: Forms = FORM, json: Json = False) -> int
 
 
 @app.command(
+    sort_key=2,
     usage="Usage: unetkit models draw NAME -o FILE.svg [OPTIONS]",
     help="Draw a network: its maps as boxes, levels under each other, skips between them; an SVG file.",
     help_epilogue="Examples:\n\n  unetkit models draw unet2015 -o unet2015.svg --size 572x572\n"
@@ -152,6 +152,7 @@ def draw(
 
 
 @app.command(
+    sort_key=3,
     usage="Usage: unetkit models parts",
     help="Every block, skip, topology, down, up, bottleneck and head, in a sentence each; all go together.",
     help_epilogue="Example:\n\n  unetkit models parts",

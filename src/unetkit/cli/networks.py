@@ -22,31 +22,36 @@ from unetkit.nets.scene import format_size
 _BLOCK_DOWN = "The first convolution of the block has the stride"
 
 
-def listing_table(rows: Sequence[tuple[Preset, Outline]]) -> Group:
-    """A line per network."""
-    table = _table()
-    table.add_column("name", style="cyan", no_wrap=True)
-    for title in ("axes", "params", "FLOPs", "halo"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("tiles", no_wrap=True)
-    table.add_column("year", no_wrap=True)
-    table.add_column("paper", ratio=1, no_wrap=True, overflow="ellipsis")
-    for entry, found in rows:
-        facts = found.geometry
-        table.add_row(
+def listing_table(rows: Sequence[tuple[Preset, Outline]], width: int) -> Group:
+    """A line per network; as much of each paper's name as a terminal so many characters wide has room for."""
+    lines = [
+        (
             entry.name,
             str(found.spec.ndim),
             format_count(found.parameters),
             format_count(found.flops),
-            format_axes(facts.halo),
-            "exact" if facts.local else "blended",
+            format_axes(found.geometry.halo),
+            "exact" if found.geometry.local else "blended",
             str(entry.year),
-            Text(entry.paper),
         )
-    sizes = [SIZES[ndim] for ndim in sorted({found.spec.ndim for _, found in rows}, key=lambda n: (n != 2, n))]
+        for entry, found in rows
+    ]
+    table, titles = _table(), ("name", "axes", "params", "FLOPs", "halo", "tiles", "year")
+    taken = 0
+    for k, title in enumerate(titles):
+        numbers = title in ("axes", "params", "FLOPs", "halo")
+        style = "cyan" if title == "name" else ""
+        table.add_column(title, justify="right" if numbers else "left", no_wrap=True, style=style)
+        taken += max(len(title), *(len(line[k]) for line in lines)) + 2
+    table.add_column("paper", no_wrap=True)
+    room = max(12, width - taken)
+    for line, (entry, _) in zip(lines, rows, strict=True):
+        paper = _short_paper(entry.paper)
+        table.add_row(*line, Text(paper if len(paper) <= room else f"{paper[: room - 1].rstrip()}…"))
+    sizes = [SIZES[ndim] for ndim in sorted({found.spec.ndim for _, found in rows}, key=lambda n: (n != 2, -n))]
     about = (
-        f"FLOPs: of one image of {', '.join(format_size(size) for size in sizes)} (padded where it must be). halo: "
-        "pixels around a pixel that its result depends on. tiles exact: the same as of the whole image."
+        f"FLOPs: of one image of {' or '.join(format_size(size) for size in sizes)}, padded where it must be. halo: "
+        "pixels around a pixel on which its result depends. tiles: exact where they give the result of the whole image."
     )
     return Group(table, Text(about, style="dim"))
 
@@ -178,6 +183,13 @@ def _sentence(part: Callable[..., Any]) -> str:
     """The first sentence of a docstring."""
     text = " ".join((inspect.getdoc(part) or "").split("\n\n")[0].split())
     return re.split(r"(?<=[^\d\s.])[.] (?=[A-Z])", text)[0].rstrip(".")
+
+
+def _short_paper(paper: str) -> str:
+    """'Zhou et al.: UNet++' where more than two authors are named."""
+    authors, colon, rest = paper.partition(": ")
+    several = re.fullmatch(r"(\w+)(, \w+){2,}", authors)
+    return f"{several[1]} et al.: {rest}" if colon and several else paper
 
 
 def _table() -> Table:

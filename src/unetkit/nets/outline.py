@@ -126,11 +126,12 @@ class Outline:
 
 
 def outline(spec: NetSpec, shape: Sequence[int] | None = None) -> Outline:
-    """The parts of a network for images of `shape` pixels (None: `SIZES`), in the order in which they run.
+    """The parts of a network for images of `shape` pixels (None: `SIZES`, or more where they leave no output), in the order in which they run.
 
     Raises SpecError: a size with another number of axes, or one that leaves no output.
     """
-    asked = tuple(shape) if shape is not None else SIZES[spec.ndim]
+    facts = geometry(spec)
+    asked = tuple(map(max, SIZES[spec.ndim], facts.smallest)) if shape is None else tuple(shape)
     if len(asked) != spec.ndim:
         raise SpecError(
             f"a size of {format_shape(asked)} has {len(asked)} {'axis' if len(asked) == 1 else 'axes'}, this network "
@@ -138,7 +139,6 @@ def outline(spec: NetSpec, shape: Sequence[int] | None = None) -> Outline:
         )
     if min(asked) < 1:
         raise SpecError(f"a size of {format_shape(asked)} holds nothing; every axis needs a pixel or more")
-    facts = geometry(spec)
     left = facts.output_shape(asked)
     padded = facts.fit(asked)
     return Outline(
