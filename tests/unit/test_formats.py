@@ -355,7 +355,7 @@ def test_absent_and_folder(tmp_path: Path) -> None:
 def test_volumes_are_refused(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
     tifffile.imwrite(tmp_path / "a.tif", noise(shape), imagej=True, metadata={"axes": axes})
     size = " × ".join(map(str, shape))
-    says = f"a stack or volume of {size} (axes {axes}); volumes are not read yet: save each slice as a file of its own"
+    says = f"a stack or volume of {size} (axes {axes}); a TIFF is read as one image: save the volume as NIfTI (.nii.gz)"
     assert says in refusal(tmp_path / "a.tif")
 
 

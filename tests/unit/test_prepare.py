@@ -13,7 +13,8 @@ from PIL import Image
 from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.prepare import CaseReader, PreparePlan, fit, image_statistics, normalise
+from unetkit.data.prepare import CaseReader, PreparePlan, fit, normalise
+from unetkit.data.statistics import image_statistics
 
 
 def _save(path: Path, array: np.ndarray) -> Path:

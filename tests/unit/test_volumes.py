@@ -22,7 +22,8 @@ from unetkit.data.formats import create_image, image_paths, open_image, probe, s
 from unetkit.data.groups import find_groups
 from unetkit.data.masks import read_label, read_raw_label
 from unetkit.data.patches import PatchSampler
-from unetkit.data.prepare import CaseReader, PreparePlan, image_statistics
+from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.statistics import image_statistics
 from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
 from unetkit.nets.build import build
@@ -228,7 +229,7 @@ def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     array = volume(3, (70, 30, 41))
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
         whole = image_statistics(reader, reader.plan)
-    monkeypatch.setattr("unetkit.data.prepare.BLOCKS", {3: (16, 16, 16)})
+    monkeypatch.setattr("unetkit.data.statistics.BLOCKS", {3: (16, 16, 16)})
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
         parts = image_statistics(reader, reader.plan)
         sampled = image_statistics(reader, reader.plan, samples=9000)

@@ -205,8 +205,8 @@ def _channel_axis(path: Path, series: Any) -> int | None:
                 return 0
     size = " × ".join(str(n) for n in series.shape)
     raise DataError(
-        f"{path}: a stack or volume of {size} (axes {series.axes}); volumes are not read yet: save each slice as a "
-        f"file of its own, or its channels (at most {MAX_CHANNELS}) as one image"
+        f"{path}: a stack or volume of {size} (axes {series.axes}); a TIFF is read as one image: save the volume as "
+        f"NIfTI (.nii.gz), each slice as a file of its own, or its channels (at most {MAX_CHANNELS}) as one image"
     )
 
 
