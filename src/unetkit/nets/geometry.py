@@ -206,7 +206,8 @@ class _Memory:
         return peak
 
     def training(self) -> int:
-        return self._backward(self.whole.layers, {INPUT}, set(self.whole.outputs))
+        outputs = self.whole.outputs  # whoever called the network holds them
+        return self._backward(self.whole.layers, {INPUT, *outputs}, set(outputs))
 
     def checkpointed(self) -> int:
         segments = self.whole.segments()
