@@ -226,6 +226,6 @@ def long(s: Straight, image: Tensor) -> list[Tensor]:
 def test_fcn8s(ndim: int, deep: bool) -> None:
     narrow = {"channels": (2, 3, 4, 5, 6), "blocks": 2, "classes": 3, "deep_supervision": deep}
     net = stirred(preset("fcn8s").form(ndim).replace(narrow))
-    image = noise(2, 3, *(48, 32, 32)[:ndim])
+    image = noise(2, 3, *(48, 32, 16)[:ndim])
     agree(net, long, image, training=False)
     agree(net, long if deep else lambda s, x: long(s, x)[0], image, training=True)
