@@ -98,9 +98,7 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
         return cross_entropy(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
 
     precision = faster_precision(lambda dtype: loss_of_a_batch(dtype).backward())
-    print(
-        f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {str(precision).removeprefix('torch.')}"
-    )
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {precision}", flush=True)
     net.train()
     recent: list[float] = []
     step = 0
@@ -121,12 +119,12 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
 def random_masks(count: int, length: int, generator: torch.Generator) -> Tensor:
     """(count, length) bool: each window with its own share of masks, uniform from 0 to 1.
 
-    In half of the windows single characters are masked; in the others runs of 4 or of 16, as gaps in a text are.
+    In three of four windows single characters are masked; in the others runs of eight, as gaps in a text are.
     """
     share_B1 = torch.rand(count, 1, generator=generator)
-    run_B1 = torch.tensor([1, 1, 4, 16])[torch.randint(4, (count, 1), generator=generator)]
-    offset_B1 = torch.randint(16, (count, 1), generator=generator)
-    draws_BL = torch.rand(count, length + 16, generator=generator)
+    run_B1 = torch.tensor([1, 1, 1, 8])[torch.randint(4, (count, 1), generator=generator)]
+    offset_B1 = torch.randint(8, (count, 1), generator=generator)
+    draws_BL = torch.rand(count, length + 8, generator=generator)
     which_BL = (torch.arange(length) + offset_B1) // run_B1
     return draws_BL.gather(1, which_BL) < share_B1
 
