@@ -207,8 +207,9 @@ def train(
     sort_key=5,
     usage="Usage: unetkit predict RUN IMAGES... -o FOLDER [OPTIONS]",
     help="Write a mask for every image.\n\n"
-    "Masks have the values or colours of those that were learnt from, and the name and size of their image. What is "
-    "there already is skipped. Exit status 1: some images could not be predicted.",
+    "Masks have the values or colours of those that were learnt from, and the name and size of their image. Volumes "
+    "come back as NIfTI where their image lies, the leads of recordings as CSV and marks. What is there already is "
+    "skipped. Exit status 1: some images could not be predicted.",
     help_epilogue=_example(
         "unetkit predict run images/ -o masks",
         "unetkit predict run slide.tif -o masks --memory 1GB --probabilities --overlay",
@@ -219,8 +220,8 @@ def predict(
     /,
     *images: Annotated[str, Parameter(name="IMAGES", help="image files, a folder of them, or a quoted pattern")],
     out: Annotated[Path, Parameter(name=["--out", "-o"], metavar="FOLDER", help="folder for the masks")],
-    probabilities: Annotated[bool, Parameter(help="Also probabilities/NAME.tif, one channel per class.")] = False,
-    overlay: Annotated[bool, Parameter(help="Also overlays/NAME.png, the image with its mask in colour.")] = False,
+    probabilities: Annotated[bool, Parameter(help="Also probabilities/NAME, one channel per class.")] = False,
+    overlay: Annotated[bool, Parameter(help="Also overlays/NAME.png: the image, its mask in colour.")] = False,
     tta: Annotated[
         bool | None,
         Parameter(negative="--no-tta", help="Average eight flips and turns: slower, steadier; else as planned."),

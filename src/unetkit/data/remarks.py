@@ -232,7 +232,19 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
                 message=f"every {units(len(case.shape), 1)} of the mask is '{legend.names[present[0]]}'",
                 fix="check that the mask belongs to this image",
             )  # fmt: skip
+    yield from _unlabelled(survey)
     yield from _rare(legend, survey)
+
+
+def _unlabelled(survey: MaskSurvey) -> Iterator[Finding]:
+    ignored = sum(case.ignored for case in survey.cases)
+    if ignored:
+        unit = units(len(survey.cases[0].shape))
+        yield Finding(
+            severity="note", code="unlabelled", file="",
+            message=f"{percent(ignored / (ignored + sum(survey.counts)))} of the {unit} carry no label: nothing is "
+            "learned from them, and they are not scored",
+        )  # fmt: skip
 
 
 def _rare(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
