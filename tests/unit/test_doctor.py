@@ -251,7 +251,7 @@ def test_gravest_first(folder: Path) -> None:
     assert severities == ["error", "warning", "note"]
 
 
-@pytest.mark.parametrize("name", ["em", "axons", "phase", "geo"])
+@pytest.mark.parametrize("name", ["em", "axons", "phase", "geo", "hippocampus"])
 def test_real_sets_have_no_errors(shared_data: Callable[[str], Path], name: str) -> None:
     diagnosis = examine(discover(shared_data(name)))
     assert not diagnosis.stops

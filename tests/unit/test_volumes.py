@@ -352,3 +352,17 @@ def test_a_network_of_another_dimension_says_so(folder: Path, tmp_path: Path) ->
     assert result.failed[0][1].endswith(
         "the network takes images with 2 axes, this one has 3; predict images like those it was trained on"
     )
+
+
+def test_one_folder_of_volumes_and_masks(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"b{number}.nii.gz", volume(number))
+        save(tmp_path / f"b{number}_seg.nii.gz", label())
+    (tmp_path / "._b0.nii.gz").write_bytes(b"left by a file manager")
+    found = discover(tmp_path)
+    assert [(case.id, Path(str(case.label)).name) for case in found.cases] == [
+        (f"b{number}", f"b{number}_seg.nii.gz") for number in range(3)
+    ]
+    assert [path.name for path in images_of(tmp_path)] == ["b0.nii.gz", "b1.nii.gz", "b2.nii.gz"]
+    (tmp_path / "set.csv").write_text("image,mask,group\nb0.nii.gz,b0_seg.nii.gz,p1\nb1.nii.gz,b1_seg.nii.gz,p2\n")
+    assert [(case.id, case.group) for case in discover(tmp_path).cases] == [("b0", "p1"), ("b1", "p2")]
