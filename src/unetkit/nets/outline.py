@@ -126,9 +126,10 @@ class Outline:
 
 
 def outline(spec: NetSpec, shape: Sequence[int] | None = None) -> Outline:
-    """The parts of a network for images of `shape` pixels (None: `SIZES`, or more where they leave no output), in the order in which they run.
+    """The parts of a network for images of `shape` pixels, in the order in which they run.
 
-    Raises SpecError: a size with another number of axes, or one that leaves no output.
+    Without a shape: `SIZES`, or more where that leaves no output. Raises SpecError: a size with another number of axes,
+    or one that leaves no output.
     """
     facts = geometry(spec)
     asked = tuple(map(max, SIZES[spec.ndim], facts.smallest)) if shape is None else tuple(shape)
