@@ -129,7 +129,7 @@ def test_a_named_network_is_taken_into_the_dimension_of_the_data(ndim: int, tmp_
     assert plan.net.channels[0] == 32, "with a budget in steps the widths are the preset's own"
     if ndim == 3:
         assert plan.net.levels < 5
-        assert "of the preset's 5 levels" in plan.reasons["net.strides"]
+        assert "of the preset's 5 levels" in plan.reasons["net.channels"]
 
 
 def test_a_named_network_too_large_for_the_minutes_is_narrowed_and_says_so() -> None:

@@ -134,6 +134,7 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
     prepare, why_start = prepared_as(earlier, prepare, request)
     why |= why_start
     width, batch, _ = rules.CAPACITIES[facts.ndim][1]
+    cut = ""  # what of a preset does not fit
     if start is not None:
         size, why["sampling.patch"] = shape.patch(facts, start.stem_stride)
         net = start.replace({"classes": classes, "in_channels": prepare.channels})
@@ -141,7 +142,6 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
         size, why["sampling.patch"] = shape.patch(facts, wanted.stem_stride)
         net = wanted.replace({"classes": classes, "in_channels": prepare.channels})
         net, cut = (net, "") if pinned(request) else shape.preset_for(net, size)
-        why |= {"net.strides": cut} if cut else {}
     else:
         if vocabulary:
             stem, why["net.stem_stride"] = 1, "every token is kept"
@@ -152,7 +152,7 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
         net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
     patch = shape.fitted(size, net)
     if isinstance(net.topology, str):  # of a network of the user's own nothing is known
-        why["net.channels"] = shape.levels_text(patch, net)
+        why["net.channels"] = "; ".join(filter(None, (cut, shape.levels_text(patch, net))))
     sampling, why_sampling = rules.sampling(facts, patch, batch)
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, size, vocabulary)

@@ -20,6 +20,9 @@ CUBE, LARGEST_CUBE = 48, 96
 # Pixels that the coarsest level keeps along each axis, by number of axes, and the most times that a patch is halved.
 COARSEST = {1: 16, 2: 8, 3: 4}
 HALVINGS = {1: 6, 2: 4, 3: 4}
+# Unpadded convolutions take away at most this share of a patch's shortest side, on each of its sides: beyond, the
+# network would see little but mirrored border.
+MARGIN = 2 / 3
 # A preset is halved as often as its paper does, as long as so many pixels are left of a patch.
 LEAST = 4
 # An axis whose pixels are longer than the shortest by this factor is not halved until the others have caught up
@@ -124,8 +127,7 @@ def preset_for(net: NetSpec, shape: Sequence[int]) -> tuple[NetSpec, str]:
     cut = _with_levels(net, len(steps) + 1)
     if steps != [net.stride(level) for level in range(len(steps))]:
         cut = cut.replace({"strides": tuple(steps)})
-    # of unpadded convolutions there would be more mirrored border than patch
-    while max(geometry(cut).margin) > min(shape) / 2 and cut.levels > 2:
+    while max(geometry(cut).margin) > MARGIN * min(shape) and cut.levels > 2:
         cut = _with_levels(cut, cut.levels - 1)
     if cut == net:
         return net, ""
