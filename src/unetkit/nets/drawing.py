@@ -228,7 +228,8 @@ def _arrows(found: Outline) -> list[tuple[str, str]]:
     whole = all(part.role in ("other", "head") for part in found.parts)  # a network of the user's own
     down = "" if whole else _whats(roles["down"]) or ("strided convolution of the block" if spec.levels > 1 else "")
     up = _whats(roles["up"])
-    skip = f"skip: {_name(spec.skip)}" if roles["skip"] else ""
+    signs = {"add": "; +: sum", "fuse": "; w: weighted mean", "module": "; f: code of your own"}
+    skip = f"skip: {_name(spec.skip)}{signs.get(roles['skip'][0].kinds[-1], '')}" if roles["skip"] else ""
     if any(part.gives > 1 for part in roles["skip"]):  # full-scale
         down, up = f"{down}; finer levels pooled, convolution", "coarser levels interpolated, convolution"
         skip = "same level, convolution"
@@ -238,6 +239,8 @@ def _arrows(found: Outline) -> list[tuple[str, str]]:
     final = _whats(part for part in roles["head"] if not part.training and part not in merging)
     places = "places of the maxima" if any("unpool" in part.kinds for part in roles["up"]) else ""
     gate = "attention gate α, driven from below" if any("sigmoid" in part.kinds for part in roles["skip"]) else ""
+    if gate and is_grid(found):  # there the gates are on the arrows
+        skip, gate = "", f"{skip}, gated from below"
     rows += [
         (DOWN, down),
         (f"{DOWN}-", places),
@@ -261,7 +264,7 @@ def _name(part: object) -> str:
 def _colours(scene: Scene) -> list[tuple[str, str]]:
     words: Sequence[tuple[str, str]] = (
         ("encoder", "encoder"),
-        ("pooled", "pooled"),
+        ("pooled", "from above"),
         ("kept", "copied"),
         ("up", "from below"),
         ("decoder", "decoder"),

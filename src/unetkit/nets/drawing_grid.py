@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from unetkit.nets.outline import Map, Outline, Part
 from unetkit.nets.program import INPUT
-from unetkit.nets.scene import CONV, DOWN, HEAD, SKIP, UP, Box, Scene, format_size, height, thickness
+from unetkit.nets.scene import CONV, DOWN, HEAD, SIGNAL, SKIP, UP, Box, Scene, format_size, height, thickness
 
 STEP = 66.0  # between neighbouring places of the grid
 TALL = 84.0
@@ -20,6 +20,7 @@ def grid(found: Outline) -> Scene:
     """The boxes and arrows of such a network."""
     scene = Scene()
     parts = {part.name: part for part in found.parts}
+    gated = any(part.role == "skip" and "sigmoid" in part.kinds for part in found.parts)
     nested = any(part.role == "node" for part in found.parts)
     image = Map(found.spec.in_channels, found.padded)
     boxes: dict[str, Box] = {INPUT: scene.add(_box(found, image, -STEP, 0, "input", ("input",)))}
@@ -33,11 +34,11 @@ def grid(found: Outline) -> Scene:
         # from top to bottom: finer levels, the same, then coarser ones, the farthest first, so that few arrows cross
         arriving = sorted(sources, key=lambda s: s.row if s.row <= box.row else 2 * found.spec.levels - s.row)
         for source in sources:
-            colour = CONV if len(sources) == 1 and source.row == box.row else _colour(source, box)
+            colour = CONV if len(sources) == 1 and source.row == box.row else _colour(source, box, gated)
             if part.role == "head":
                 scene.link("straight", source, box, HEAD, dashed=part.training)
             elif nested and source in arcs:
-                scene.link("arc", source, box, SKIP, slot=(arcs.index(source), len(arcs)))
+                scene.link("arc", source, box, colour, slot=(arcs.index(source), len(arcs)))
             elif nested or len(sources) == 1:
                 scene.link("straight", source, box, colour)
             else:
@@ -97,7 +98,7 @@ def _between(scene: Scene, a: Box, b: Box) -> bool:
     return any(a.x < box.x < b.x for box in scene.row(b.row))
 
 
-def _colour(source: Box, target: Box) -> str:
+def _colour(source: Box, target: Box, gated: bool) -> str:
     if source.row == target.row:
-        return SKIP if source.style != "input" else CONV
+        return SIGNAL if gated else SKIP
     return DOWN if source.row < target.row else UP
