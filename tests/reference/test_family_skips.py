@@ -79,7 +79,8 @@ def huang(s: Straight, image: Tensor) -> list[Tensor]:
     d3 = join(2, [s.max_pool(e1, 4), s.max_pool(e2, 2), e3, s.linear(d4, 2)])
     d2 = join(1, [s.max_pool(e1, 2), e2, s.linear(d3, 2), s.linear(d4, 4)])
     d1 = join(0, [e1, s.linear(d2, 2), s.linear(d3, 4), s.linear(d4, 8)])
-    return [s.conv("head.conv1", d1), s.conv("head1.conv1", d2), s.conv("head2.conv1", d3)]
+    heads = [s.conv("head.conv1", d1), s.conv("head1.conv1", d2), s.conv("head2.conv1", d3)]
+    return [*heads, s.conv("head3.conv1", d4)]
 
 
 @pytest.mark.parametrize("ndim", [1, 2, 3])

@@ -141,6 +141,9 @@ def full_scale(w: Writer) -> tuple[Value, ...]:
     width, bottom = spec.channels[0], spec.levels - 1
     results: list[Value] = []
     decoded: dict[int, Value] = {bottom: kept[bottom]}
+    if spec.deep_supervision:  # of all scales, the coarsest included (section 2.2)
+        with w.part(f"head{bottom}"):
+            results.append(parts.head(w, kept[bottom], spec.classes))
 
     def factor(fine: int, coarse: int) -> tuple[int, ...]:
         total = [1] * spec.ndim
