@@ -21,8 +21,10 @@ from unetkit.nets.scene import (
     UP,
     Box,
     Scene,
+    caption_of,
     format_size,
     height,
+    style_of,
     thickness,
 )
 from unetkit.nets.svg import Canvas, text_width
@@ -181,24 +183,6 @@ class _Chain:
         size = format_size(value.shape) if varies or not self.scene.row(row) else ""
         below = tuple(line for line in (size, *captions) if line)
         return Box(x, row, value, style, thickness(value.channels), tall, str(value.channels), below)
-
-
-def style_of(part: Part) -> str:
-    """The kind of box of a part's maps."""
-    if part.role == "head":
-        return "training" if part.training else "head"
-    styles = {"bottleneck": "bottleneck", "decoder": "decoder", "node": "decoder", "other": "bottleneck"}
-    return styles.get(part.role, "encoder")
-
-
-def caption_of(part: Part, found: Outline) -> str:
-    """What is written under the box, where it is no ordinary map."""
-    if part.role == "bottleneck":
-        return "transformer" if "attention" in part.kinds else "pyramid" if "concat" in part.kinds else part.name
-    if part.role in ("head", "other"):
-        last = not part.training and not any(part.name in other.reads for other in found.parts)
-        return "logits" if last else part.name if part.role == "other" else ""
-    return ""
 
 
 def _legend(canvas: Canvas, found: Outline, scene: Scene) -> None:

@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from unetkit.nets.outline import Map, Outline, Part
 from unetkit.nets.program import INPUT
-from unetkit.nets.scene import CONV, DOWN, HEAD, SIGNAL, SKIP, UP, Box, Scene, format_size, height, thickness
+from unetkit.nets.scene import (
+    CONV,
+    DOWN,
+    HEAD,
+    SIGNAL,
+    SKIP,
+    UP,
+    Box,
+    Scene,
+    caption_of,
+    format_size,
+    height,
+    style_of,
+    thickness,
+)
 
 STEP = 66.0  # between neighbouring places of the grid
 TALL = 84.0
@@ -61,8 +75,6 @@ def _sources(part: Part, parts: dict[str, Part]) -> list[str]:
 
 
 def _place(found: Outline, part: Part, sources: list[Box], nested: bool) -> Box:
-    from unetkit.nets.drawing import caption_of, style_of
-
     levels = found.spec.levels
     shifted = any(p.role == "bottleneck" for p in found.parts)
     style, row = style_of(part), part.level

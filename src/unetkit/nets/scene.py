@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod, sqrt
 
-from unetkit.nets.outline import Map
+from unetkit.nets.outline import Map, Outline, Part
 from unetkit.nets.svg import Canvas, Point, text_width
 
 # Fill and stroke of each kind of box (colours that colour-blind readers tell apart, on paper as on screens).
@@ -48,6 +48,24 @@ def format_size(shape: Sequence[int]) -> str:
     if len(shape) > 1 and len(set(shape)) == 1:
         return f"{shape[0]}{' ²³'[len(shape) - 1]}"
     return "×".join(map(str, shape))
+
+
+def style_of(part: Part) -> str:
+    """The kind of box of a part's maps."""
+    if part.role == "head":
+        return "training" if part.training else "head"
+    styles = {"bottleneck": "bottleneck", "decoder": "decoder", "node": "decoder", "other": "bottleneck"}
+    return styles.get(part.role, "encoder")
+
+
+def caption_of(part: Part, found: Outline) -> str:
+    """What is written under the box, where it is no ordinary map."""
+    if part.role == "bottleneck":
+        return "transformer" if "attention" in part.kinds else "pyramid" if "concat" in part.kinds else part.name
+    if part.role in ("head", "other"):
+        last = not part.training and not any(part.name in other.reads for other in found.parts)
+        return "logits" if last else part.name if part.role == "other" else ""
+    return ""
 
 
 @dataclass(eq=False)
