@@ -176,7 +176,8 @@ def activation_memory(
     """
     whole = program(spec) if training else program(spec).inference
     size = shapes(whole, geometry(spec).fit(shape))
-    memory = _Memory(whole, {name: batch * prod(pixels) for name, pixels in size.items()}, bytes_per_value)
+    values = {name: batch * prod(pixels) for name, pixels in size.items()}
+    memory = _Memory(whole, values, bytes_per_value, training)
     if not training:
         return memory.inference()
     return memory.checkpointed() if checkpointing else memory.training()
@@ -185,7 +186,7 @@ def activation_memory(
 class _Memory:
     """Which maps share memory, and what of it is in use when. `pixels`: values per channel of every map."""
 
-    def __init__(self, whole: Program, pixels: dict[str, int], bytes_per_value: int) -> None:
+    def __init__(self, whole: Program, pixels: dict[str, int], bytes_per_value: int, training: bool) -> None:
         self.whole, self.bytes_per_value = whole, bytes_per_value
         self.owner = {INPUT: INPUT}  # the map whose memory a map lives in
         channels = {INPUT: whole.layers[0].in_channels, **{layer.name: layer.channels for layer in whole.layers}}
@@ -193,7 +194,8 @@ class _Memory:
         self.bytes = {name: pixels[name] * n * width.get(name, bytes_per_value) for name, n in channels.items()}
         in_place = whole.in_place()
         for layer in whole.layers:
-            shares = layer.kind == "crop" or layer.name in in_place
+            passes = layer.kind == "crop" or (layer.kind == "dropout" and not training)
+            shares = passes or layer.name in in_place
             self.owner[layer.name] = self.owner[layer.inputs[0]] if shares else layer.name
 
     def inference(self) -> int:
@@ -201,7 +203,8 @@ class _Memory:
         peak = 0
         for layer, spent in zip(self.whole.layers, self.whole.spent(), strict=True):
             alive.add(layer.name)
-            peak = max(peak, self._held(alive | {INPUT}))
+            besides = 0 if layer.kind == "dropout" else self._besides(layer)
+            peak = max(peak, self._held(alive | {INPUT}) + besides)
             alive.difference_update(spent)
         return peak
 
@@ -230,8 +233,7 @@ class _Memory:
             saves = KINDS[layer.kind].saves
             names = (set(layer.inputs) if saves.input else set()) | ({layer.name} if saves.output else set())
             kept.append({self.owner[name] for name in names})
-            more = self.bytes[layer.name] * (saves.extra / self.bytes_per_value + saves.maps)
-            extra.append(int(more))
+            extra.append(self._besides(layer))
         peak = 0
         for i in range(len(layers) - 1, -1, -1):
             gradients.update(name for name in layers[i].inputs if name != INPUT)
@@ -240,6 +242,11 @@ class _Memory:
             peak = max(peak, self._held(held) + own)
             gradients.discard(layers[i].name)
         return peak
+
+    def _besides(self, layer: Layer) -> int:
+        """What a layer makes besides its result: indices, factors, maps in another order."""
+        saves = KINDS[layer.kind].saves
+        return int(self.bytes[layer.name] * (saves.extra / self.bytes_per_value + saves.maps))
 
     def _held(self, names: set[str]) -> int:
         return sum(self.bytes[owner] for owner in {self.owner[name] for name in names})

@@ -301,8 +301,9 @@ class Attention(nn.Module):
     def forward(self, qkv_BCX: Tensor) -> Tensor:
         """(B, 3·C, *X) → (B, C, *X)."""
         batch, space = qkv_BCX.shape[0], qkv_BCX.shape[2:]
-        # (B, 3, heads, width, pixels) → three of (B, heads, pixels, width)
-        parts = qkv_BCX.reshape(batch, 3, self.heads, -1, space.numel()).transpose(-1, -2)
+        # (B, 3, heads, width, pixels) → three of (B, heads, pixels, width); laid out so, torch need not write down the
+        # attention of every pixel to every other
+        parts = qkv_BCX.reshape(batch, 3, self.heads, -1, space.numel()).transpose(-1, -2).contiguous()
         query, key, value = parts.unbind(1)
         result_BHPW = F.scaled_dot_product_attention(query, key, value)
         return result_BHPW.transpose(-1, -2).reshape(batch, -1, *space)

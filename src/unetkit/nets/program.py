@@ -247,10 +247,11 @@ class Writer:
         if kind == "none":
             return x
         learned = 2 if self.spec.norm_scale else 0
-        y = self._write(
-            f"{kind}_norm", (x,), x.channels, label="norm", size=learned, weights=like.name if like is not None else ""
-        )
-        return y if self.spec.norm_scale else self._write("shift", (y,), y.channels)
+        shared = shift = like.name if like is not None else ""
+        if shared and not learned:  # the shift is a layer of its own
+            shared = next(layer.inputs[0] for layer in self.layers if layer.name == shift)
+        y = self._write(f"{kind}_norm", (x,), x.channels, label="norm", size=learned, weights=shared)
+        return y if learned else self._write("shift", (y,), y.channels, weights=shift)
 
     def activate(self, x: Value, kind: str = "") -> Value:
         """The network's activation."""

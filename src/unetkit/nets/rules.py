@@ -16,8 +16,8 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Saves:
-    """What torch keeps of a layer until the backward pass: its input, its output, bytes per value of its output
-    besides, and further maps of the size of its output."""
+    """What torch keeps of a layer until the backward pass: its input, its output, and what it makes besides: bytes per
+    value of its output, and further maps of the size of its output."""
 
     input: bool = False
     output: bool = False
@@ -155,11 +155,11 @@ KINDS: dict[str, Kind] = {
     "linear_up": _LINEAR,
     "corners_up": replace(_LINEAR, far="interpolation with aligned corners depends on the size of the tile"),
     "batch_norm": _NORM,
-    "layer_norm": replace(_NORM, saves=Saves(maps=1.0)),  # its input with the channels last
+    "layer_norm": _NORM,
     "instance_norm": replace(_NORM, far="instance norm takes its statistics over the whole tile"),
     "group_norm": replace(_NORM, far="group norm takes its statistics over the whole tile"),
     "relu": replace(_POINT, saves=_OUTPUT),
-    "leaky_relu": replace(_POINT, saves=_OUTPUT),
+    "leaky_relu": replace(_POINT, saves=_INPUT),  # the same memory where it overwrites it
     "prelu": replace(_POINT, saves=_INPUT, parameters=lambda layer: layer.channels),
     "elu": replace(_POINT, saves=_INPUT),
     "gelu": replace(_POINT, saves=_INPUT),
@@ -185,7 +185,7 @@ KINDS: dict[str, Kind] = {
     ),
     "attention": replace(
         _POINT,
-        saves=Saves(input=True, output=True, maps=3.0),
+        saves=Saves(output=True, maps=3.0),  # queries, keys and values in their own order
         flops=lambda layer, x, _y: 4 * prod(x) ** 2 * layer.channels,
         far="a transformer looks at the whole tile",
     ),
