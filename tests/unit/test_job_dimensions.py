@@ -152,6 +152,10 @@ def test_samples_cannot_be_scored_against_a_folder_of_masks(tmp_path: Path) -> N
         ({"augment.aspect": [1, 1, 1]}, "augment.aspect has 3 entries, but the network has 2 axes"),
         ({"augment.aspect": [0, 1]}, "every length must be above 0"),
         ({"loss.scales": [0, 0]}, "weights are 0 or more, and not all 0"),
+        (
+            {"net.heads": [{"name": "cell", "channels": 1, "kind": "regions"}, {"name": "depth", "channels": 1}]},
+            "net.heads: masks teach one set of classes, and this network has other tasks",
+        ),
         ({"loss.scales": [1, 1]}, "loss.scales has 2 weights, but this network gives 1"),
     ],
 )

@@ -230,6 +230,11 @@ class Plan(Config):
         for name, entry in (("flip", self.augment.flip), ("aspect", self.augment.aspect)):
             if isinstance(entry, tuple) and len(entry) not in ((ndim,) if name == "flip" else (0, ndim)):
                 raise ValueError(f"augment.{name} has {len(entry)} entries, but the network has {ndim} axes")
+        if [head.kind for head in self.net.heads] not in ([], ["classes"]):
+            raise ValueError(
+                "net.heads: masks teach one set of classes, and this network has other tasks; train it in a loop of"
+                " your own (unetkit.UNet), or leave heads out"
+            )
         weights = self.loss.class_weights
         if weights is not None and len(weights) != classes:
             raise ValueError(f"loss.class_weights has {len(weights)} values, but there are {classes} classes")
