@@ -253,10 +253,11 @@ class NetSpec(Config):
             raise ValueError(f"stem_stride: topology '{self.topology}' works without a stem; use stem_stride 1")
         if self.topology == "nested" and levels < 2:
             raise ValueError("topology: 'nested' joins two levels or more, channels has 1; use topology 'chain'")
-        if self.prune and (self.topology != "nested" or self.prune >= levels):
+        if self.prune and self.topology != "nested":
+            raise ValueError("prune: only topology 'nested' has columns to leave out; use prune 0")
+        if self.prune >= levels:
             raise ValueError(
-                f"prune: {self.prune} columns of {levels - 1}; only topology 'nested' can be pruned, to 1 … "
-                f"{levels - 1}"
+                f"prune: there are {levels - 1} columns, not {self.prune}; give a number below {levels}, or 0 for all"
             )
         if self.vocabulary and (self.in_channels != 1 or self.stem_stride > 1):
             raise ValueError("vocabulary: sequences of integers have one channel (in_channels 1) and stem_stride 1")
