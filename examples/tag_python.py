@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from python_text import CHARACTERS, Source, divide, encode, python_files
 
 import unetkit as uk
+from unetkit.core.events import Event, Validated, Warned
 
 CLASSES = ("space", "name", "keyword", "number", "string", "comment", "operator")
 SPACE, NAME, KEYWORD, NUMBER, STRING, COMMENT, OPERATOR = range(len(CLASSES))
@@ -125,12 +126,11 @@ def tag(text: str) -> Tags:
     return tags
 
 
-def tell(event: object) -> None:
-    """Print what matters of the events of training: reasons, warnings, and every validation."""
-    kind = getattr(event, "kind", "")
-    if kind == "validated":
+def tell(event: Event) -> None:
+    """Print what matters of the events of training: warnings, and every validation."""
+    if isinstance(event, Validated):
         print(f"step {event.step}, {event.seconds:.0f} s: loss {event.loss:.4f}, Dice {event.dice:.4f}", flush=True)
-    elif kind == "warned":
+    elif isinstance(event, Warned):
         print(event.message, flush=True)
 
 
