@@ -99,7 +99,7 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
         return cross_entropy(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
 
     precision = faster_precision(lambda dtype: loss_of_a_batch(dtype).backward())
-    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {precision}", flush=True)
+    print(f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {str(precision)[6:]}", flush=True)
     net.train()
     recent: list[float] = []
     step = 0
@@ -199,7 +199,7 @@ def fill_gaps(net: uk.UNet, held_out_N: Tensor, seed: int, gaps: int = 12, longe
     right = int((filled_L == truth_L)[hidden_L].sum())
     print(f"\nheld-out text with {gaps} gaps: {right} of {int(hidden_L.sum())} hidden characters filled as they were\n")
     for name, ids_L in (("with gaps", truth_L.masked_fill(hidden_L, MASK)), ("filled", filled_L), ("truth", truth_L)):
-        print(f"--- {name} ---\n{decode(ids_L[shown].numpy()).replace(chr(10) * 3, chr(10))}")
+        print(f"--- {name} ---\n{decode(ids_L[shown].numpy())}")
 
 
 def generate(net: uk.UNet, prompt: str, length: int, temperature: float, seed: int) -> None:

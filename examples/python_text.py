@@ -85,8 +85,8 @@ def encode(text: str) -> NDArray[np.uint8]:
 
 
 def decode(ids: Integers) -> str:
-    """The text of integers; what is beyond the alphabet becomes �."""
-    return "".join(ALPHABET[i] if i < OTHER else "�" for i in ids.tolist())
+    """The text of integers: � for what is beyond the alphabet, ░ for what is not even a character (a mask)."""
+    return "".join(ALPHABET[i] if i < OTHER else "�" if i == OTHER else "░" for i in ids.tolist())
 
 
 def windows(length: int, total: int, count: int, generator: torch.Generator) -> torch.Tensor:

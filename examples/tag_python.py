@@ -129,7 +129,8 @@ def tag(text: str) -> Tags:
 def tell(event: Event) -> None:
     """Print what matters of the events of training: warnings, and every validation."""
     if isinstance(event, Validated):
-        print(f"step {event.step}, {event.seconds:.0f} s: loss {event.loss:.4f}, Dice {event.dice:.4f}", flush=True)
+        dice = "" if event.dice is None else f", Dice {event.dice:.4f}"
+        print(f"step {event.step}, {event.seconds:.0f} s: loss {event.loss:.4f}{dice}", flush=True)
     elif isinstance(event, Warned):
         print(event.message, flush=True)
 

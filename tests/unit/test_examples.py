@@ -53,6 +53,7 @@ def test_text_becomes_integers_and_back(examples: dict[str, ModuleType]) -> None
     ids = text.encode("\tif x:\n ~é\x0c€")
     assert ids.max() == text.OTHER == text.CHARACTERS - 1
     assert text.decode(ids) == "\tif x:\n ~���"
+    assert text.decode(np.array([0, examples["fill_text"].MASK])) == "\n░"
 
 
 @pytest.fixture
