@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed: int, save: Path) -> None:
-    """Mask, predict, compare, update; the weights are written every 200 steps and at the end."""
+    """Mask, predict, compare, update; the weights are written every 200 steps and at the end. Ctrl-C ends it early."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)
 
@@ -103,16 +103,19 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
     net.train()
     recent: list[float] = []
     step = 0
-    for step in clock(optimiser, minutes, steps):
-        optimiser.zero_grad()
-        loss = loss_of_a_batch(precision)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        recent = [*recent[-99:], loss.item() / math.log(2)]
-        if step % 200 == 0:
-            print(f"step {step}: {np.mean(recent):.3f} bits per masked character", flush=True)
-            save_weights(net, save)
+    try:
+        for step in clock(optimiser, minutes, steps):
+            optimiser.zero_grad()
+            loss = loss_of_a_batch(precision)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
+            recent = [*recent[-99:], loss.item() / math.log(2)]
+            if step % 200 == 0:
+                print(f"step {step}: {np.mean(recent):.3f} bits per masked character", flush=True)
+                save_weights(net, save)
+    except KeyboardInterrupt:
+        print("stopped early; what follows is measured with the weights as they are")
     save_weights(net, save)
     print(f"{step} steps, {step * BATCH * WINDOW:,} characters; weights in {save}")
 

@@ -128,6 +128,25 @@ def test_the_denoiser_trains_measures_fills_and_writes(
         fill.main([*command, "--load", str(weights)])
 
 
+def test_ctrl_c_ends_training_early_and_keeps_the_weights(
+    examples: dict[str, ModuleType],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fill = examples["fill_text"]
+
+    def interrupted(*_: object) -> Iterator[int]:
+        yield 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fill, "clock", interrupted)
+    net = uk.UNet(classes=fill.NET.classes, like=fill.NET.replace({"channels": (8, 8), "strides": 4}))
+    fill.train(net, torch.arange(60), minutes=1, steps=None, seed=0, save=tmp_path / "weights.safetensors")
+    assert "stopped early" in capsys.readouterr().out
+    assert (tmp_path / "weights.safetensors").is_file()
+
+
 class Knowing(torch.nn.Module):
     """Says the same characters wherever it is asked, surer the further to the right."""
 
