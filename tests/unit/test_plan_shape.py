@@ -116,7 +116,7 @@ def test_what_is_cut_of_a_preset_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "rate"), [({}, 2e-3), ({"norm": "none"}, 3e-4), ({"bottleneck": "transformer"}, 5e-4)]
+    ("changes", "rate"), [({}, 2e-3), ({"norm": "none"}, 1e-3), ({"bottleneck": "transformer"}, 1e-3)]
 )
 def test_the_learning_rate_follows_what_keeps_feature_maps_in_bounds(changes: dict[str, str], rate: float) -> None:
     plan, why = rules.optim(1000, preset("unet").spec.replace(dict(changes)))
