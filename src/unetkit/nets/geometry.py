@@ -236,9 +236,12 @@ class _Memory:
             extra.append(self._besides(layer))
         peak = 0
         for i in range(len(layers) - 1, -1, -1):
-            gradients.update(name for name in layers[i].inputs if name != INPUT)
+            inputs = set(layers[i].inputs) - {INPUT}
+            # what is read twice gets its gradient in two parts, which meet
+            again = sum(self.bytes[name] for name in inputs & gradients if layers[i].kind != "add")
+            gradients.update(inputs)
             held = always.union(*kept[: i + 1])
-            own = sum(extra[: i + 1]) + sum(self.bytes[g] for g in gradients)
+            own = sum(extra[: i + 1]) + sum(self.bytes[g] for g in gradients) + again
             peak = max(peak, self._held(held) + own)
             gradients.discard(layers[i].name)
         return peak
