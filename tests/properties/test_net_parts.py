@@ -46,8 +46,8 @@ class Alive(TorchDispatchMode):
 
     def __init__(self, known: set[int]) -> None:
         super().__init__()
-        self.alive: dict[int, int] = {}
-        self.known, self.peak = known, 0
+        self.alive: set[int] = set()
+        self.known, self.now, self.peak = known, 0, 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
@@ -56,10 +56,15 @@ class Alive(TorchDispatchMode):
                 storage = tensor.untyped_storage()
                 key = storage._cdata
                 if key not in self.alive and key not in self.known:
-                    self.alive[key] = storage.nbytes()
-                    weakref.finalize(storage, self.alive.pop, key, None)
-        self.peak = max(self.peak, sum(self.alive.values()))
+                    self.alive.add(key)
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self._gone, key, storage.nbytes())
+        self.peak = max(self.peak, self.now)
         return result
+
+    def _gone(self, key: int, size: int) -> None:
+        self.alive.discard(key)
+        self.now -= size
 
 
 class Loss(torch.autograd.Function):
@@ -91,10 +96,10 @@ def measured_memory(net: nn.Module, image: Tensor) -> int:
 def check_memory(spec: NetSpec, side: int) -> None:
     """Prediction, training and checkpointed training, each within 15 %."""
     shape = geometry(spec).fit([side + 2 * margin for margin in geometry(spec).margin])
+    net, image = build(spec), torch.rand(2, spec.in_channels, *shape)
     for training, checkpointing in ((False, False), (True, False), (True, True)):
-        net = build(spec).train(training)
+        net.train(training).zero_grad()
         net.checkpointing = checkpointing
-        image = torch.rand(2, spec.in_channels, *shape)
         measured = measured_memory(net, image)
         # what the backward pass holds of the parameters themselves is not an activation
         weights = 4 * geometry(spec).parameters if training else 0
