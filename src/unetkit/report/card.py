@@ -8,8 +8,10 @@ from pathlib import Path
 
 from unetkit.core.files import write_text
 from unetkit.report import views
+from unetkit.report.dataset import data_view
 from unetkit.report.facts import Facts, get, read_facts, text
 from unetkit.report.scores import Measure, ScoreView, read_scores
+from unetkit.report.words import listed, plural
 
 
 def write_model_card(run: Path) -> Path:
@@ -67,7 +69,7 @@ def _classes(facts: Facts) -> str:
 
 
 def _data(facts: Facts) -> str:
-    view = views.data_view(facts)
+    view = data_view(facts)
     # the name of the folder only: a card travels, and where the data lay on somebody's disk is nobody's business
     rows: list[tuple[str, ...]] = [("name", facts.name), ("licence", _licence(facts))]
     rows += [(name, f"{value} ({remark})" if remark else value) for name, value, remark in view.tiles]
@@ -104,7 +106,7 @@ def _use(facts: Facts) -> str:
     if facts.synthetic:
         seen = f"The model has seen only generated {facts.noun}s, and is of no use on real ones."
         return f"To show and test the toolkit. {seen}"
-    what = views.listed([c.name for c in facts.foreground])
+    what = listed([c.name for c in facts.foreground])
     where, same = {
         1: ("signals", "instrument, unit and sampling rate"),
         2: ("two-dimensional images", "preparation, instrument and pixel size"),
@@ -119,12 +121,12 @@ def _limits(facts: Facts, scores: ScoreView) -> list[str]:
         lines.append(f"**Synthetic data**: a program made the {facts.noun}s; the scores say nothing about real ones.")
     learnt = sum(row["split"] == "train" for row in facts.split)
     if 0 < learnt < 50:
-        lines.append(f"It learnt from {views.plural(learnt, facts.noun)}; what they do not show it does not know.")
+        lines.append(f"It learnt from {plural(learnt, facts.noun)}; what they do not show it does not know.")
     if scores.mean.cases and scores.mean.cases < 10:
         lines.append(f"The scores rest on {scores.mean.cases} {facts.noun}s: take the interval seriously.")
     weak = [c.name for c in scores.classes if (d := c.measures["dice"].value) is not None and d < 0.5]
     if weak:
-        lines.append(escape(f"It finds {views.listed(weak)} poorly (Dice below 0.5)."))
+        lines.append(escape(f"It finds {listed(weak)} poorly (Dice below 0.5)."))
     if facts.split and not any(row.get("group") for row in facts.split):
         lines.append("Groups (patients, animals, slides) were not known: scores may be too high for new ones.")
     serious = [row for row in views.findings(facts) or [] if row["severity"] in ("error", "warning")]

@@ -16,6 +16,7 @@ from unetkit.core.files import write_text
 from unetkit.core.machine import format_duration
 from unetkit.report import views
 from unetkit.report.charts import short
+from unetkit.report.dataset import data_view
 from unetkit.report.facts import read_facts
 from unetkit.report.pictures import ERROR_COLOURS, read_pictures
 from unetkit.report.scores import METRICS, read_scores
@@ -58,7 +59,7 @@ def render(run: Path) -> str:
         headline=views.headline(facts, scores),
         charts=views.curves(facts),
         warnings=views.warnings_of(facts),
-        data=views.data_view(facts),
+        data=data_view(facts),
         plan=views.plan_view(facts),
         timings=views.timings(facts),
         versions=views.versions(facts),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from unetkit.core.machine import format_duration
 from unetkit.report.charts import Chart, Curve, draw, rising, smooth
-from unetkit.report.facts import ClassFact, Facts, get, list_of_mappings, number, text
+from unetkit.report.facts import Facts, get, number, text
 from unetkit.report.scores import ScoreView
+from unetkit.report.words import amount, listed, plural
 
 SERIES = 8  # curve styles in style.css
 
@@ -25,17 +24,6 @@ class Headline:
     title: str
     lead: str
     tiles: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class DataView:
-    """The data section: tiles, split rows (split, cases, groups), class shares, and sentences on leaks."""
-
-    tiles: tuple[tuple[str, str, str], ...]
-    splits: tuple[tuple[str, int, int], ...]
-    fractions: tuple[tuple[ClassFact, float], ...]
-    leak: str
-    legend: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +57,7 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
         lead += " It has not been scored yet."
     tiles = [
         ("Training time", format_duration(seconds), _budget(facts)) if seconds is not None else None,
-        ("Steps", _count(steps), _batch(facts)) if steps is not None else None,
+        ("Steps", amount(steps), _batch(facts)) if steps is not None else None,
         _parameters(facts),
         ("Arithmetic", precision, where) if precision else None,
     ]
@@ -96,18 +84,13 @@ def _batch(facts: Facts) -> str:
     return f"each {batch:.0f} × {f'({size})' if len(patch) > 1 else size} {facts.unit}"
 
 
-def _count(count: float) -> str:
-    """`34 560`, or `6.29 M` from a hundred thousand on."""
-    return f"{count / 1e6:.3g} M" if count >= 1e5 else f"{count:,.0f}".replace(",", "\u202f")
-
-
 def _parameters(facts: Facts) -> tuple[str, str, str] | None:
     count, channels = number(facts.metrics.get("parameters")), get(facts.plan, "net.channels")
     if count is None:
         return None
     channels = channels if isinstance(channels, list) else []
     width = f"{len(channels)} levels, {channels[0]} to {channels[-1]} channels" if channels else ""
-    return "Parameters", _count(count), width
+    return "Parameters", amount(count), width
 
 
 def curves(facts: Facts) -> list[Chart]:
@@ -146,91 +129,6 @@ def _points(events: list[Mapping[str, Any]], x: str, y: str, key: str | None = N
 def warnings_of(facts: Facts) -> list[str]:
     """What was warned of during the run, each once, in order."""
     return list(dict.fromkeys(str(event["message"]) for event in facts.events_of("warned") if event.get("message")))
-
-
-def data_view(facts: Facts) -> DataView:
-    """Counts, sizes, split, class shares (sizes and shares of the training images); whether groups are torn apart."""
-    cases = list_of_mappings(facts.fingerprint.get("cases"))
-    count = number(get(facts.plan, "data.cases"))
-    count = float(len(cases)) if count is None else count
-    tiles = [(f"Annotated {facts.noun}s", f"{count:.0f}", "")]
-    if sizes := [size for case in cases if (size := _size(case))]:
-        small, large = min(sizes, key=math.prod), max(sizes, key=math.prod)
-        same = "all the same" if len(set(sizes)) == 1 else f"to {_times(large)}; {len(set(sizes))} sizes"
-        tiles.append((f"Size in {facts.unit}", _times(small), same))
-        tiles.append((f"Training {facts.unit}", _count(sum(map(math.prod, sizes))), ""))
-    if spacings := Counter(s for case in cases if (s := _numbers(case.get("spacing")))):
-        (spacing, _), others = spacings.most_common(1)[0], len(spacings) - 1
-        tiles.append(_spacing(facts, spacing, f"{others} other spacings" if others else ""))
-    if kinds := Counter((text(c.get("dtype"), "?"), number(c.get("channels"))) for c in cases):
-        (dtype, channels), _ = kinds.most_common(1)[0]
-        shown = plural(channels, "channel") if channels else ""
-        tiles.append(("Stored as", dtype, shown + (" mostly, others too" if len(kinds) > 1 else "")))
-    groups = {row.get("group", "") for row in facts.split} - {""}
-    if groups:
-        tiles.append(("Groups", str(len(groups)), ""))
-    return DataView(tuple(tiles), _splits(facts), _fractions(facts), _leak(facts, groups), _legend_reason(facts))
-
-
-def _size(case: Mapping[str, Any]) -> tuple[int, ...]:
-    """Pixels of a case as they are read: of an image width first. Empty where they are not recorded."""
-    shape = tuple(int(n) for n in _numbers(case.get("shape")))
-    return shape[::-1] if len(shape) == 2 else shape
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    numbers = [number(v) for v in value] if isinstance(value, list) else []
-    return tuple(n for n in numbers if n is not None) if all(numbers) else ()
-
-
-def _times(size: tuple[int, ...]) -> str:
-    return " × ".join(str(n) for n in size)
-
-
-def _spacing(facts: Facts, spacing: tuple[float, ...], remark: str) -> tuple[str, str, str]:
-    if facts.ndim == 1:
-        return ("Sampling rate", f"{1 / spacing[0]:.6g} Hz", remark)
-    shown = spacing[::-1] if facts.ndim == 2 else spacing
-    return ("Spacing in mm", " × ".join(f"{v:.3g}" for v in shown), remark)
-
-
-def _splits(facts: Facts) -> tuple[tuple[str, int, int], ...]:
-    names = {"train": "training", "val": "validation", "test": "test"}
-    order = [*names, *sorted({row["split"] for row in facts.split} - set(names))]
-    rows = []
-    for split in order:
-        own = [row for row in facts.split if row["split"] == split]
-        if own:
-            rows.append((names.get(split, split), len(own), len({row.get("group", "") for row in own} - {""})))
-    return tuple(rows)
-
-
-def _leak(facts: Facts, groups: set[str]) -> str:
-    if not facts.split:
-        return ""
-    decided = text(get(facts.plan, "data.split"), "")
-    if not groups:
-        return (f"{decided}. " if decided else "") + (
-            f"Groups (patients, animals, slides) are not known for these {facts.noun}s. If several show the same one, "
-            "training and validation share it, and scores are too high; a CSV that names the groups keeps them apart."
-        )
-    torn = sorted(g for g in groups if len({row["split"] for row in facts.split if row.get("group") == g}) > 1)
-    if torn:
-        return (
-            f"{len(torn)} of {len(groups)} groups are in more than one split ({listed(torn[:3])}): scores are too high."
-        )
-    return f"No group is in two splits: all {len(groups)} are kept whole."
-
-
-def _fractions(facts: Facts) -> tuple[tuple[ClassFact, float], ...]:
-    shares = [number(entry.get("fraction")) for entry in list_of_mappings(facts.fingerprint.get("classes"))]
-    if len(shares) != len(facts.classes):
-        return ()
-    return tuple((c, max(s or 0.0, 0.0)) for c, s in zip(facts.classes, shares, strict=True))
-
-
-def _legend_reason(facts: Facts) -> str:
-    return text(get(facts.plan, "data.legend.reason"), text(get(facts.plan, "data.classes.reason"), ""))
 
 
 def plan_view(facts: Facts) -> tuple[list[Decision], list[Decision]]:
@@ -323,13 +221,3 @@ def next_commands(facts: Facts, folder: str = "") -> list[tuple[str, str]]:
         ("Go on with this run if it was interrupted, or repeat it elsewhere", train),
         ("Look at the data again", f"unetkit check {data}"),
     ]
-
-
-def plural(count: float, noun: str) -> str:
-    """`1 image`, `24 images`."""
-    return f"{count:.0f} {noun}{'' if count == 1 else 's'}"
-
-
-def listed(names: list[str]) -> str:
-    """Names as one speaks them: `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"
