@@ -66,8 +66,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", type=Path, default=Path("runs/fill_text.safetensors"), help="where the weights go")
     parser.add_argument("--load", type=Path, metavar="FILE", help="weights of an earlier run: nothing is trained")
     parser.add_argument("--prompt", default="class Reader:\n    def __init__(self, ", help="how generated text begins")
-    parser.add_argument("--length", type=int, default=400, help="characters to generate")
-    parser.add_argument("--temperature", type=float, default=0.7, help="of generation: 0 always takes the likeliest")
+    parser.add_argument("--length", type=int, default=300, help="characters to generate")
+    parser.add_argument("--temperature", type=float, default=0.8, help="of generation: 0 always takes the likeliest")
     arguments = parser.parse_args(argv)
 
     learnt_N, held_out_N = (
@@ -81,9 +81,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         train(net, learnt_N, arguments.minutes, arguments.steps, arguments.seed, arguments.save)
     net.eval()
-    measure(net, learnt_N, held_out_N, arguments.seed)
-    fill_gaps(net, held_out_N, arguments.seed)
-    generate(net, arguments.prompt, arguments.length, arguments.temperature, arguments.seed)
+    frequency_K = (torch.bincount(learnt_N, minlength=CHARACTERS) + 1) / (len(learnt_N) + CHARACTERS)
+    measure(net, learnt_N, held_out_N, frequency_K, arguments.seed)
+    fill_gaps(net, held_out_N, frequency_K, arguments.seed)
+    generate(net, arguments.prompt, arguments.length, arguments.temperature, frequency_K, arguments.seed)
 
 
 def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed: int, save: Path) -> None:
@@ -143,7 +144,7 @@ def bits(net: uk.UNet, truth_BL: Tensor, masks_B: Tensor, generator: torch.Gener
     return (nats_BL * hidden_BL).sum(1) / masks_B / math.log(2)
 
 
-def measure(net: uk.UNet, learnt_N: Tensor, held_out_N: Tensor, seed: int) -> None:
+def measure(net: uk.UNet, learnt_N: Tensor, held_out_N: Tensor, frequency_K: Tensor, seed: int) -> None:
     """Print the bits per character of the heading, beside what knows less: nothing, frequencies, compressors."""
     length = min(WINDOW, len(held_out_N))
     text_WL = held_out_N[: len(held_out_N) // length * length].view(-1, length)
@@ -160,8 +161,6 @@ def measure(net: uk.UNet, learnt_N: Tensor, held_out_N: Tensor, seed: int) -> No
         parts = zip(text_WL.split(BATCH), masks_W.split(BATCH), strict=True)
         bits_W = torch.cat([bits(net, text_BL, masks_B, generator) for text_BL, masks_B in parts])
         print(f"  the network, {name:32} {bits_W.mean():.3f}")
-    counts_K = torch.bincount(learnt_N, minlength=CHARACTERS) + 1
-    frequency_K = counts_K / counts_K.sum()
     print(f"  {f'all {CHARACTERS} characters alike':45} {math.log2(CHARACTERS):.3f}")
     print(f"  {'how often each occurs in what was learnt from':45} {-frequency_K.log2()[text_WL].mean():.3f}")
     learnt, text = learnt_N.byte().numpy().tobytes(), text_WL.byte().numpy().tobytes()
@@ -172,8 +171,12 @@ def measure(net: uk.UNet, learnt_N: Tensor, held_out_N: Tensor, seed: int) -> No
 
 
 @torch.no_grad()
-def unmask(net: uk.UNet, ids_L: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """Fill the masks of a text one by one, always where the network is surest of what it drew."""
+def unmask(net: uk.UNet, ids_L: Tensor, temperature: float, frequency_K: Tensor, generator: torch.Generator) -> Tensor:
+    """Fill the masks of a text one by one, always where the network is surest of what it drew.
+
+    How sure counts beyond (the root of) how often the character occurs anyway: by probability alone, blanks come first
+    wherever nothing is known, and an empty page stays empty.
+    """
     ids_L = ids_L.clone()
     while bool((hidden_L := ids_L == MASK).any()):
         logits_LK = net(ids_L[None, None])[0].T[hidden_L]
@@ -183,12 +186,14 @@ def unmask(net: uk.UNet, ids_L: Tensor, temperature: float, generator: torch.Gen
         else:
             drawn_L = logits_LK.argmax(1)
         sure_L = torch.log_softmax(logits_LK, dim=1).gather(1, drawn_L[:, None])[:, 0]
-        best = int(sure_L.argmax())
+        best = int((sure_L - 0.5 * frequency_K.log()[drawn_L]).argmax())
         ids_L[hidden_L.nonzero()[best, 0]] = drawn_L[best]
     return ids_L
 
 
-def fill_gaps(net: uk.UNet, held_out_N: Tensor, seed: int, gaps: int = 12, longest: int = 8) -> None:
+def fill_gaps(
+    net: uk.UNet, held_out_N: Tensor, frequency_K: Tensor, seed: int, gaps: int = 12, longest: int = 8
+) -> None:
     """Hide some runs of characters in a stretch of held-out text, and show it, its filling, and the truth."""
     generator = torch.Generator().manual_seed(seed)
     length = min(WINDOW, len(held_out_N))
@@ -198,19 +203,19 @@ def fill_gaps(net: uk.UNet, held_out_N: Tensor, seed: int, gaps: int = 12, longe
     hidden_L = torch.zeros(length, dtype=torch.bool)
     for place in torch.randint(shown.start, shown.stop, (gaps,), generator=generator).tolist():
         hidden_L[place : min(place + int(torch.randint(2, longest + 1, (1,), generator=generator)), shown.stop)] = True
-    filled_L = unmask(net, truth_L.masked_fill(hidden_L, MASK), 0.0, generator)
+    filled_L = unmask(net, truth_L.masked_fill(hidden_L, MASK), 0.0, frequency_K, generator)
     right = int((filled_L == truth_L)[hidden_L].sum())
     print(f"\nheld-out text with {gaps} gaps: {right} of {int(hidden_L.sum())} hidden characters filled as they were\n")
     for name, ids_L in (("with gaps", truth_L.masked_fill(hidden_L, MASK)), ("filled", filled_L), ("truth", truth_L)):
         print(f"--- {name} ---\n{decode(ids_L[shown].numpy())}")
 
 
-def generate(net: uk.UNet, prompt: str, length: int, temperature: float, seed: int) -> None:
+def generate(net: uk.UNet, prompt: str, length: int, temperature: float, frequency_K: Tensor, seed: int) -> None:
     """Print a text that begins with the prompt and is otherwise the network's own."""
     generator = torch.Generator().manual_seed(seed)
     begin = torch.from_numpy(encode(prompt)).long()
     ids_L = torch.cat([begin, torch.full((length,), MASK)])
-    text = decode(unmask(net, ids_L, temperature, generator).numpy())
+    text = decode(unmask(net, ids_L, temperature, frequency_K, generator).numpy())
     print(f"\ngenerated at temperature {temperature:g}, after the prompt {prompt!r}:\n\n{text}")
 
 

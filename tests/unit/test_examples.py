@@ -182,7 +182,8 @@ def test_the_surest_character_is_written_first_and_what_stood_there_stays(exampl
 
     start_L = torch.from_numpy(np.append(text.encode("RET"), [fill.MASK] * 5)).long()
     net = Watched(answer_L, text.CHARACTERS, 9.0)
-    assert text.decode(fill.unmask(net, start_L, 0.0, torch.Generator()).numpy()) == "RETurn x"
+    alike_K = torch.full((text.CHARACTERS,), 1 / text.CHARACTERS)
+    assert text.decode(fill.unmask(net, start_L, 0.0, alike_K, torch.Generator()).numpy()) == "RETurn x"
     assert asked == [5, 4, 3, 2, 1]
     assert (start_L == fill.MASK).sum() == 5
 
