@@ -37,6 +37,15 @@ def narrow(name: str, ndim: int) -> NetSpec:
     return spec.replace(changes)
 
 
+def short(name: str, ndim: int) -> NetSpec:
+    """The same with three levels and one unit in each: contexts, and programs, grow quickly with both."""
+    spec = narrow(name, ndim)
+    decoder = spec.decoder_channels and spec.decoder_channels[:2]
+    return spec.replace(
+        {"channels": spec.channels[:3], "decoder_channels": decoder, "blocks": 1, "decoder_blocks": None}
+    )
+
+
 def image_for(spec: NetSpec, seed: int = 0, batch: int = 2) -> Tensor:
     """An image whose logits have an odd size."""
     shape = [n + 2 * m for n, m in zip(ODD[spec.ndim], geometry(spec).margin, strict=True)]
@@ -98,7 +107,7 @@ def test_every_preset_in_every_dimension(name: str, ndim: int, tmp_path: Path) -
 @pytest.mark.parametrize("ndim", [1, 2, 3])
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_folds_and_runs_in_other_layouts_and_precisions(name: str, ndim: int) -> None:
-    spec = narrow(name, ndim)
+    spec = short(name, ndim)
     net, image = seasoned(spec), image_for(spec, batch=1)
     with torch.no_grad():
         logits = net(image)
@@ -121,7 +130,7 @@ def test_every_preset_folds_and_runs_in_other_layouts_and_precisions(name: str, 
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_predicts_in_tiles(name: str) -> None:
     """Exactly where the network is local, else blended, with the reason; in 1-D, since contexts are wide."""
-    spec = narrow(name, 1)
+    spec = short(name, 1)
     net, facts = seasoned(spec), geometry(spec)
     length = 6 * max(facts.halo[0], facts.divisor[0]) + 5
     image = np.random.default_rng(0).standard_normal((spec.in_channels, length), np.float32)
@@ -143,8 +152,7 @@ def test_every_preset_predicts_in_tiles(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["unet", "resunet", "unetpp", "fusion", "segnet"])
 def test_images_predict_in_tiles(name: str) -> None:
-    spec = narrow(name, 2)
-    spec = spec.replace({"channels": spec.channels[:3], "blocks": 1, "classes": 2})
+    spec = short(name, 2).replace({"classes": 2})
     net, halo = seasoned(spec), geometry(spec).halo
     shape = (2 * halo[0] + 41, 23)
     image = np.random.default_rng(0).standard_normal((spec.in_channels, *shape), np.float32)
@@ -159,7 +167,7 @@ def test_images_predict_in_tiles(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_graph_of_every_preset_is_captured_whole(name: str) -> None:
     torch.compiler.reset()
-    net = build(narrow(name, 2), seed=1)
+    net = build(short(name, 2), seed=1)
     image = image_for(net.spec)
     compiled = torch.compile(net, backend="eager", fullgraph=True)
     with torch.random.fork_rng():
@@ -177,8 +185,7 @@ def test_the_graph_of_every_preset_is_captured_whole(name: str) -> None:
 @pytest.mark.parametrize("name", ["unet", "attention"])
 def test_the_real_compiler_gives_the_same_logits(name: str) -> None:
     torch.compiler.reset()
-    spec = narrow(name, 2)
-    net = seasoned(spec.replace({"channels": spec.channels[:2]}))
+    net = seasoned(short(name, 2))
     image = image_for(net.spec)
     with torch.no_grad():
         expected = net(image)
