@@ -224,7 +224,7 @@ class Repeat(nn.Module):
         times, rest = divmod(max(has, wanted), min(has, wanted))
         if has < wanted:
             return torch.cat([x_BCX] * times + [x_BCX[:, :rest]] * (rest > 0), dim=1)
-        total = x_BCX[:, : times * wanted].unflatten(1, (times, wanted)).sum(1)
+        total: Tensor = x_BCX[:, : times * wanted].reshape(-1, times, wanted, *x_BCX.shape[2:]).sum(1)
         counts = x_BCX.new_full((wanted,), float(times))
         if rest:
             total[:, :rest] += x_BCX[:, times * wanted :]  # in place: one map instead of three

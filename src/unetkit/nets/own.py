@@ -24,7 +24,7 @@ def built(make: Callable[[], Any]) -> nn.Module:
 def count_parameters(layer: Layer) -> int:
     """Learned numbers."""
     assert layer.make is not None
-    with torch.device("meta"):
+    with torch.device("meta"), torch.random.fork_rng():  # it may draw
         return sum(p.numel() for p in built(layer.make).parameters())
 
 
@@ -39,12 +39,22 @@ def count_flops(layer: Layer, space: Sequence[int]) -> int:
     return int(counter.get_total_flops())
 
 
-def result_channels(make: Callable[[], Any], channels: Sequence[int], ndim: int, side: int = 32) -> int:
-    """Channels of what the module makes of maps with `channels`. Raises SpecError where it changes their size."""
-    with torch.device("meta"), torch.no_grad():
-        module = built(make).eval()
-        maps = [torch.empty(1, n, *(side,) * ndim) for n in channels]
-        result: Any = module(*maps)
+def result_channels(
+    make: Callable[[], Any], channels: Sequence[int], ndim: int, side: int = 32, integers: bool = False
+) -> int:
+    """Channels of what the module makes of maps with `channels`, `side` pixels along each axis.
+
+    Tried without memory where the module can run so, else with zeros. Raises SpecError: it fails, or changes the size.
+    """
+    try:
+        with torch.device("meta"):
+            module, maps, result = _tried(make, channels, (side,) * ndim, integers)
+    except (RuntimeError, NotImplementedError):  # its values may matter to it
+        try:
+            module, maps, result = _tried(make, channels, (side,) * ndim, integers)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = " and ".join(str((1, n, *(side,) * ndim)) for n in channels)
+            raise SpecError(f"a part of your own fails on {shapes}: {type(error).__name__}: {error}") from error
     if not isinstance(result, Tensor) or result.shape[2:] != maps[0].shape[2:]:
         shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise SpecError(
@@ -52,3 +62,12 @@ def result_channels(make: Callable[[], Any], channels: Sequence[int], ndim: int,
             "give one map of the same size"
         )
     return int(result.shape[1])
+
+
+def _tried(
+    make: Callable[[], Any], channels: Sequence[int], space: tuple[int, ...], integers: bool
+) -> tuple[nn.Module, list[Tensor], Any]:
+    with torch.random.fork_rng(), torch.no_grad():  # it may draw
+        module = built(make).eval()
+        maps = [torch.zeros(1, n, *space, dtype=torch.long if integers else torch.float32) for n in channels]
+        return module, maps, module(*maps)

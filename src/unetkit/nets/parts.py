@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from unetkit.core.errors import SpecError
-from unetkit.nets.program import Value, Writer
-from unetkit.nets.spec import PARTS, REFERENCE, NetSpec
+from unetkit.nets.program import INPUT, Value, Writer
+from unetkit.nets.spec import PARTS, REFERENCE, NetSpec, reference
 
 Made = TypeVar("Made", bound=Callable[..., Any])
 
@@ -102,50 +102,61 @@ def _own_block(make: Any) -> Any:
     def block(w: Writer, x: Value, channels: int, kernel: Any, count: int, stride: Any) -> Value:  # noqa: ARG001
         # a module keeps the size: where the block has a stride, the map is pooled before
         x = w.pool("max", x, stride)
-        return w.module(lambda: make(x.channels, channels), (x,), channels, **_declared(make))
+        return _module(w, make, (x.channels, channels), (x,), channels)
 
     return block
 
 
 def _own_skip(make: Any) -> Any:
     def skip(w: Writer, kept: Value, below: Value, coarse: Value, stride: Any) -> Value:  # noqa: ARG001
-        from unetkit.nets.own import result_channels
-
         kept = w.crop(kept, like=below)
-
-        def build() -> Any:
-            return make(kept.channels, below.channels)
-
-        channels = result_channels(build, (kept.channels, below.channels), w.spec.ndim)
-        return w.module(build, (kept, below), channels, **_declared(make))
+        return _module(w, make, (kept.channels, below.channels), (kept, below))
 
     return skip
 
 
 def _own_bottleneck(make: Any) -> Any:
-    return lambda w, x, _kernel: w.module(lambda: make(x.channels), (x,), x.channels, **_declared(make))
+    return lambda w, x, _kernel: _module(w, make, (x.channels,), (x,), x.channels)
 
 
 def _own_head(make: Any) -> Any:
-    return lambda w, x, channels: w.module(lambda: make(x.channels, channels), (x,), channels, **_declared(make))
+    return lambda w, x, channels: _module(w, make, (x.channels, channels), (x,), channels)
 
 
 def _own_network(make: Any) -> Any:
     def whole(w: Writer) -> tuple[Value, ...]:
         spec = w.spec
-        declared = {"multiple": DIVISOR, **_declared(make)}
         with w.part("network"):
-            build = lambda: make(spec.in_channels, spec.classes)  # noqa: E731 - a layer keeps it as a value
-            return (w.module(build, (w.input(),), spec.classes, **declared),)
+            return (_module(w, make, (spec.in_channels, spec.classes), (w.input(),), spec.classes, DIVISOR),)
 
     return whole
 
 
-def _declared(make: Any) -> dict[str, Any]:
-    """What the class of a module says about itself."""
+def _module(
+    w: Writer, make: Any, widths: tuple[int, ...], xs: Sequence[Value], channels: int = 0, divisor: int = 1
+) -> Value:
+    """A layer of the module that `make(*widths)` builds. `channels`: what it must give (0: what it gives)."""
+    from unetkit.nets.own import result_channels  # only that knows torch
+
     named = getattr(make, "func", make)
-    found = {"halo": getattr(named, "halo", None), "multiple": getattr(named, "divisor", None)}
-    return {name: value for name, value in found.items() if value is not None}
+    known = {name: getattr(named, name, None) for name in ("halo", "divisor")}
+    for name, value in known.items():
+        if value is not None and (not isinstance(value, int) or value < (name == "divisor")):
+            raise SpecError(f"{reference(make)}: its {name} is {value!r}; it must be a whole number of pixels")
+    multiple = known["divisor"] or divisor
+
+    def build() -> Any:
+        return make(*widths)
+
+    integers = bool(w.spec.vocabulary) and xs[0].name == INPUT
+    side = -(-DIVISOR // multiple) * multiple
+    found = result_channels(build, [x.channels for x in xs], w.spec.ndim, side, integers)
+    if channels and found != channels:
+        raise SpecError(
+            f"{reference(make)}: called with {', '.join(map(str, widths))} it gives maps of {found} channels; it must "
+            f"give {channels}"
+        )
+    return w.module(build, xs, found, halo=known["halo"], multiple=multiple)
 
 
 _MODULES: dict[str, Callable[[Any], Any]] = {
