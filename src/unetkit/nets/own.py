@@ -39,35 +39,39 @@ def count_flops(layer: Layer, space: Sequence[int]) -> int:
     return int(counter.get_total_flops())
 
 
+# What code that does not fit raises when it is built or run.
+_FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError)
+
+
 def result_channels(
-    make: Callable[[], Any], channels: Sequence[int], ndim: int, side: int = 32, integers: bool = False
+    name: str, make: Callable[[], Any], channels: Sequence[int], space: tuple[int, ...], integers: bool = False
 ) -> int:
-    """Channels of what the module makes of maps with `channels`, `side` pixels along each axis.
+    """Channels of what the module called `name` makes of maps of size `space` with `channels`.
 
     Tried without memory where the module can run so, else with zeros. Raises SpecError: it fails, or changes the size.
     """
     try:
         with torch.device("meta"):
-            module, maps, result = _tried(make, channels, (side,) * ndim, integers)
-    except (RuntimeError, NotImplementedError):  # its values may matter to it
+            maps, result = _tried(make, channels, space, integers)
+    except _FAILURES:  # the values of its input may matter to it
         try:
-            module, maps, result = _tried(make, channels, (side,) * ndim, integers)
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shapes = " and ".join(str((1, n, *(side,) * ndim)) for n in channels)
-            raise SpecError(f"a part of your own fails on {shapes}: {type(error).__name__}: {error}") from error
+            maps, result = _tried(make, channels, space, integers)
+        except _FAILURES as error:
+            shapes = " and ".join(str((1, n, *space)) for n in channels)
+            raise SpecError(f"{name}: built and run on {shapes} it fails: {type(error).__name__}: {error}") from error
     if not isinstance(result, Tensor) or result.shape[2:] != maps[0].shape[2:]:
         shape = tuple(result.shape) if isinstance(result, Tensor) else type(result).__name__
         raise SpecError(
-            f"{type(module).__name__}: for maps of {tuple(maps[0].shape)} it gives {shape}; a part of your own must "
-            "give one map of the same size"
+            f"{name}: for maps of {tuple(maps[0].shape)} it gives {shape}; a part of your own must give one map of the "
+            "same size"
         )
     return int(result.shape[1])
 
 
 def _tried(
     make: Callable[[], Any], channels: Sequence[int], space: tuple[int, ...], integers: bool
-) -> tuple[nn.Module, list[Tensor], Any]:
+) -> tuple[list[Tensor], Any]:
     with torch.random.fork_rng(), torch.no_grad():  # it may draw
         module = built(make).eval()
         maps = [torch.zeros(1, n, *space, dtype=torch.long if integers else torch.float32) for n in channels]
-        return module, maps, module(*maps)
+        return maps, module(*maps)

@@ -150,7 +150,7 @@ def _module(
 
     integers = bool(w.spec.vocabulary) and xs[0].name == INPUT
     side = -(-DIVISOR // multiple) * multiple
-    found = result_channels(build, [x.channels for x in xs], w.spec.ndim, side, integers)
+    found = result_channels(reference(make), build, [x.channels for x in xs], (side,) * w.spec.ndim, integers)
     if channels and found != channels:
         raise SpecError(
             f"{reference(make)}: called with {', '.join(map(str, widths))} it gives maps of {found} channels; it must "
