@@ -71,6 +71,14 @@ def test_signals_have_long_patches_and_coarse_levels_that_stay_narrow() -> None:
     assert (prepared.colour, prepared.method) == ("grey", "zscore")
 
 
+def test_rare_classes_of_volumes_weigh_no_more_beside_dice() -> None:
+    known = facts((35, 51, 35))
+    classes = tuple(c.model_copy(update={"fraction": f}) for c, f in zip(known.classes, (0.99, 0.01), strict=True))
+    plan, why = rules.loss(known.model_copy(update={"classes": classes}))
+    assert plan.class_weights is None
+    assert "too large in volumes" in why["loss.class_weights"]
+
+
 def test_integers_are_looked_up_and_only_cropped() -> None:
     known = facts((3000,), thickness=5.0)
     prepared, why = rules.prepare(known, vocabulary=100)
