@@ -72,7 +72,7 @@ def test_every_preset_in_every_dimension(name: str, ndim: int, tmp_path: Path) -
     spec = narrow(name, ndim)
     facts, image = geometry(spec), image_for(spec)
     before = torch.get_rng_state()
-    net, twin, other = build(spec, seed=1), build(spec, seed=1), build(spec, seed=2)
+    net, twin = build(spec, seed=1), build(spec, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
 
     # forward, in training: sizes
@@ -89,7 +89,6 @@ def test_every_preset_in_every_dimension(name: str, ndim: int, tmp_path: Path) -
     state = net.state_dict()
     assert set(state) == {k for k, _ in net.named_parameters()} | {k for k, _ in net.named_buffers()}
     assert all(torch.equal(p, q) for p, q in zip(net.parameters(), twin.parameters(), strict=True))
-    assert not all(torch.equal(p, q) for p, q in zip(net.parameters(), other.parameters(), strict=True))
     assert NetSpec.model_validate_json(spec.model_dump_json()) == spec
 
     # in evaluation mode: logits alone; copies and files hold the same network
@@ -98,9 +97,11 @@ def test_every_preset_in_every_dimension(name: str, ndim: int, tmp_path: Path) -
         logits = net(image)
         assert isinstance(logits, Tensor)
         assert logits.isfinite().all()
+        other = build(spec, seed=2).eval()
+        assert not torch.equal(other(image), logits)
         save_weights(net, tmp_path / "w.safetensors")
         assert not load_weights(other, tmp_path / "w.safetensors")
-        for same in (other.eval(), deepcopy(net)):
+        for same in (other, deepcopy(net)):
             torch.testing.assert_close(same(image), logits, rtol=0, atol=0)
 
 
@@ -122,9 +123,7 @@ def test_every_preset_folds_and_runs_in_other_layouts_and_precisions(name: str, 
         results = as_list(net(image_for(spec)))
     assert all(r.isfinite().all() for r in results)
     torch.stack([r.float().square().mean() for r in results]).sum().backward()
-    assert all(p.grad is not None for p in net.parameters())
-    if ndim < 3:  # oneDNN's 3-D convolution in bfloat16 reads memory nobody wrote where a map is 2 pixels deep
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
 
 
 @pytest.mark.parametrize("name", PRESETS)

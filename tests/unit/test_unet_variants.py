@@ -11,6 +11,7 @@ from unetkit.core.errors import SpecError
 from unetkit.nets import NetSpec, UNet
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry
+from unetkit.nets.ops import Conv3d
 from unetkit.nets.topology import program
 
 
@@ -162,3 +163,20 @@ def test_every_part_trains_in_bf16(ndim: int, values: dict[str, Any]) -> None:
         logits = net(torch.randn(2, 1, *(8,) * ndim))
     logits.float().square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("planes", "kernel"), [(1, 3), (2, 3), (3, 3), (3, 5), (4, 5)])
+def test_convolutions_of_flat_volumes_are_torchs(planes: int, kernel: int) -> None:
+    """Where torch's own are at fault in bfloat16, planes of zeros are put behind: the numbers are the same."""
+    ours = Conv3d(2, 3, kernel, padding=kernel // 2)
+    torchs = torch.nn.Conv3d(2, 3, kernel, padding=kernel // 2)
+    torchs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 2, planes, 6, 5, requires_grad=True)
+    expected, got = torchs(x), ours(x)
+    torch.testing.assert_close(got, expected)
+    for a, b in zip(
+        torch.autograd.grad(got.square().sum(), [x, *ours.parameters()]),
+        torch.autograd.grad(expected.square().sum(), [x, *torchs.parameters()]),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)

@@ -18,7 +18,23 @@ from unetkit.nets.spec import NetSpec
 
 # by number of axes; torch types each with tuples of its own length, which cannot be said for all three at once
 Make = Callable[..., nn.Module]
-CONV: tuple[Make, ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class Conv3d(nn.Conv3d):
+    """As torch's. Around a fault of the CPU's kernels in bfloat16 (oneDNN, as of torch 2.13): where a zero-padded map
+    has fewer planes than the kernel spans, the gradient of the weights reads memory that nobody wrote, and is now and
+    then no number. Planes of zeros behind the map, where the padding is zero anyway, change nothing else."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """(B, C, Z, Y, X) → (B, C', Z', Y', X')."""
+        planes, pad = input.shape[2], self.padding[0]
+        missing = self.dilation[0] * (self.kernel_size[0] - 1) + 1 - planes
+        if missing <= 0 or pad == 0 or self.stride[0] > 1 or input.is_cuda or not torch.is_grad_enabled():
+            return super().forward(input)
+        return super().forward(F.pad(input, (0, 0, 0, 0, 0, missing)))[:, :, :-missing]
+
+
+CONV: tuple[Make, ...] = (nn.Conv1d, nn.Conv2d, Conv3d)
 TRANSPOSED: tuple[Make, ...] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORM: tuple[Make, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MAX_POOL: tuple[Make, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
