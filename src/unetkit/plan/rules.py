@@ -146,9 +146,7 @@ def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
     }
     if facts.ndim == 3:
         # hippocampi at equal steps: a Dice of 0.875 without weights, 0.866 with them; what was found was too large
-        reasons["loss.class_weights"] = (
-            "Dice sees to small structures; weights make them too large in volumes"
-        )
+        reasons["loss.class_weights"] = "Dice sees to small structures; weights make them too large in volumes"
         return LossPlan(), reasons
     occurring = fractions[fractions > 0]
     if len(occurring) and occurring.min() < RARE:
