@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from python_text import CHARACTERS, Source, divide, encode, python_files
 
 import unetkit as uk
-from unetkit.core.events import Event, Validated, Warned
 
 CLASSES = ("space", "name", "keyword", "number", "string", "comment", "operator")
 SPACE, NAME, KEYWORD, NUMBER, STRING, COMMENT, OPERATOR = range(len(CLASSES))
@@ -126,12 +125,12 @@ def tag(text: str) -> Tags:
     return tags
 
 
-def tell(event: Event) -> None:
+def tell(event: uk.events.Event) -> None:
     """Print what matters of the events of training: warnings, and every validation."""
-    if isinstance(event, Validated):
+    if isinstance(event, uk.events.Validated):
         dice = "" if event.dice is None else f", Dice {event.dice:.4f}"
         print(f"step {event.step}, {event.seconds:.0f} s: loss {event.loss:.4f}{dice}", flush=True)
-    elif isinstance(event, Warned):
+    elif isinstance(event, uk.events.Warned):
         print(event.message, flush=True)
 
 

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from unetkit.api import Run, check, evaluate, import_weights, open_run, plan, predict, report, train
+    from unetkit.core import events
     from unetkit.core.errors import UnetkitError
     from unetkit.data.sample import Sample
     from unetkit.nets import UNet
@@ -30,6 +31,7 @@ _HOME = {
     ),
     "Sample": "unetkit.data.sample",
     "UnetkitError": "unetkit.core.errors",
+    "events": "unetkit.core.events",
     "NetSpec": "unetkit.nets.spec",
     "UNet": "unetkit.nets",
     "Plan": "unetkit.plan.plan",
@@ -46,6 +48,7 @@ __all__ = [
     "UnetkitError",
     "check",
     "evaluate",
+    "events",
     "import_weights",
     "open_run",
     "plan",
@@ -58,7 +61,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'unetkit' has no attribute '{name}'; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    home = importlib.import_module(_HOME[name])
+    return home if _HOME[name].endswith(f".{name}") else getattr(home, name)
 
 
 def __dir__() -> list[str]:

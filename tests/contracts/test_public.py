@@ -11,14 +11,14 @@ import unetkit
 
 NAMES = [
     "NetSpec", "Plan", "Request", "Run", "Sample", "UNet", "UnetkitError",
-    "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train",
+    "check", "evaluate", "events", "import_weights", "open_run", "plan", "predict", "report", "train",
 ]  # fmt: skip
 
 
 def test_the_names_are_these() -> None:
     assert unetkit.__all__ == NAMES
     for name in NAMES:
-        assert callable(getattr(unetkit, name)), name
+        assert callable(getattr(unetkit, name)) or name == "events", name
         assert name in dir(unetkit)
 
 
@@ -33,6 +33,10 @@ def test_importing_loads_neither_torch_nor_numpy() -> None:
     code = "import sys, unetkit; print([m for m in ('torch', 'numpy', 'scipy', 'pydantic') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_events_are_a_module_of_values() -> None:
+    assert unetkit.events.Warned(message="late").message == "late"
 
 
 def test_an_unknown_name_says_what_there_is() -> None:

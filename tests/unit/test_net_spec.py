@@ -26,9 +26,9 @@ from unetkit.nets.ups import UPS
     [
         (
             {"block": "residal"},
-            "'block': must be one of plain, tapered, doubling, residual, preactivation, basic, bottleneck, squeeze-excite, "
-            "vnet, dense, recurrent, recurrent-residual, convnext, separable, inception, multires, or code of your own as "
-            "module:name or a callable; did you mean 'residual'? (given: 'residal')",
+            "'block': must be one of plain, tapered, doubling, residual, preactivation, basic, bottleneck, "
+            "squeeze-excite, vnet, dense, recurrent, recurrent-residual, convnext, separable, inception, multires, or "
+            "code of your own as module:name or a callable; did you mean 'residual'? (given: 'residal')",
         ),
         ({"norm": "bach"}, "did you mean 'batch'?"),
         ({"padding": 7}, "'padding': must be one of same, reflect, replicate, valid (given: 7)"),
@@ -50,6 +50,11 @@ from unetkit.nets.ups import UPS
         ({"blocks": 0}, "blocks: every level needs at least one (given: 0)"),
         ({"padding": "valid", "stem_stride": 2}, "padding 'valid' works without a stem; use stem_stride 1"),
         ({"channels": (8, 16), "deep_supervision": True}, "needs three levels or more, channels has 2"),
+        (
+            {"topology": "full-scale", "skip": "add"},
+            "skip: topology 'full-scale' joins levels its own way; leave it out",
+        ),
+        ({"head": "conv", "stem_stride": 2}, "head: behind a stem stride it is a convolution and a pixel shuffle"),
         ({"ndim": 4}, "'ndim': input should be 1, 2 or 3"),
         ({"classes": 0}, "'classes': input should be greater than or equal to 1 (given: 0)"),
         ({"dropout": 1.0}, "'dropout': input should be less than 1"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +127,20 @@ def test_callables_are_passed_in_from_python_and_a_run_of_them_goes_on(folder: P
     trusted = unetkit.open_run(folder / "run", trust=True).model().net
     for name, value in net.state_dict().items():
         torch.testing.assert_close(trusted.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("part", "named"),
+    [(lambda w, kept, *_: kept, "test_own_code:<lambda>'"), (partial(Gain, 1), "a functools.partial")],
+)
+def test_what_a_run_could_not_find_again_is_refused_before_anything_is_read(
+    folder: Path, part: Any, named: str
+) -> None:
+    request = Request(settings={"net.skip": part})
+    with pytest.raises(SpecError, match="cannot be found again by name when the run is read") as error:
+        unetkit.train(folder / "data" / "train", folder / "run", request, steps=2)
+    assert named in str(error.value)
+    assert not (folder / "run").exists()
 
 
 def test_a_spec_is_a_model_and_is_taken_as_it_stands(folder: Path) -> None:

@@ -63,6 +63,10 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 PARTS["decoder_block"] = PARTS["block"]
 
+# Fields that a topology has no use for: setting one would do nothing, and is refused.
+_OWN_WAY = ("skip", "up", "up_width", "decoder_block", "decoder_blocks", "decoder_channels")
+_UNUSED = {"full-scale": (*_OWN_WAY, "up_bias"), "scores": (*_OWN_WAY, "head")}
+
 _NAMED: dict[str, tuple[str, ...]] = {
     "norm": get_args(Norm),
     "activation": get_args(Activation),
@@ -259,6 +263,11 @@ class NetSpec(Config):
             raise ValueError(
                 f"prune: there are {levels - 1} columns, not {self.prune}; give a number below {levels}, or 0 for all"
             )
+        for name in _UNUSED.get(self.topology, ()) if isinstance(self.topology, str) else ():
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name}: topology '{self.topology}' joins levels its own way; leave it out")
+        if self.head != "point" and self.stem_stride > 1:
+            raise ValueError("head: behind a stem stride it is a convolution and a pixel shuffle; use head 'point'")
         if self.vocabulary and (self.in_channels != 1 or self.stem_stride > 1):
             raise ValueError("vocabulary: sequences of integers have one channel (in_channels 1) and stem_stride 1")
         if self.heads and sum(head.channels for head in self.heads) != self.classes:

@@ -19,7 +19,17 @@ _PART_FIELDS = tuple(f"net.{field}" for field in PARTS)
 
 
 def with_code(request: Request) -> Request:
-    """The request with what `module:name` stands for. Raises SpecError: not trusted, or not to be found."""
+    """The request with what `module:name` stands for.
+
+    Raises SpecError: not trusted, not to be found, or a callable that a run could not find again by its name.
+    """
+    for name, code in code_of(request).items():
+        if not REFERENCE.fullmatch(name) or hasattr(code, "func"):
+            what = "a functools.partial" if hasattr(code, "func") else f"'{name}'"
+            raise SpecError(
+                f"{what} cannot be found again by name when the run is read; define the part as a class or function at "
+                "the top of a module"
+            )
     names = {"model": request.model} | {f: request.settings[f] for f in _PART_FIELDS if f in request.settings}
     references = {field: name for field, name in names.items() if isinstance(name, str) and REFERENCE.fullmatch(name)}
     if not references:
