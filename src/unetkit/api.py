@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from unetkit.job.scoring import scoring, scoring_samples
 from unetkit.job.training import planning, training
 from unetkit.job.understand import DataSource
 from unetkit.metrics.scores import Scores
+from unetkit.nets.weights import prune as pruned
 from unetkit.plan.make import Planned
 from unetkit.plan.own import code_of
 from unetkit.plan.plan import Plan, Request
@@ -164,15 +165,19 @@ def predict(
     tta: bool | None = None,
     memory: int | None = None,
     device: str = "auto",
+    prune: int = 0,
     trust: bool = False,
     listen: Listen | None = None,
 ) -> PredictResult:
     """Write a mask for every image (a file, a folder, a pattern, or a list) into the folder `out`.
 
     `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
-    good ones is named in the result; what was done before is skipped. `trust` as in `open_run`.
+    good ones is named in the result; what was done before is skipped. `prune`: use only so many
+    columns of a nested network (U-Net++), which is faster; 0: all. `trust` as in `open_run`.
     """
     model, plan = load_model(Path(run), trust=trust)
+    if prune:
+        model = replace(model, net=pruned(model.net, prune))
     sources = images if isinstance(images, str | Path) else list(images)
     options = _options(plan, tta=tta, memory=memory, device=device)
     return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())

@@ -230,6 +230,10 @@ def predict(
         str | None, Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit.")
     ] = None,
     device: Annotated[str, Parameter(metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")] = "auto",
+    prune: Annotated[
+        int,
+        Parameter(metavar="N", converter=whole, help="Use N columns of a nested network (unetpp): faster, less exact."),
+    ] = 0,
     overwrite: Annotated[bool, Parameter(help="Predict again what is there already.")] = False,
     trust: Trust = False,
     quiet: Quiet = False,
@@ -252,7 +256,16 @@ def predict(
         # a shell may have spelt out a pattern
         sources = images[0] if len(images) == 1 else [path for name in images for path in images_of(name)]
         found = api.predict(
-            run, sources, out, outputs=outputs, tta=tta, memory=limit, device=device, trust=trust, listen=terminal
+            run,
+            sources,
+            out,
+            outputs=outputs,
+            tta=tta,
+            memory=limit,
+            device=device,
+            prune=prune,
+            trust=trust,
+            listen=terminal,
         )
     if found.failed:
         messages = "".join(f"\n  {message}" for _, message in found.failed)

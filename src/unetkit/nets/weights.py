@@ -170,11 +170,12 @@ def prune(net: UNet, columns: int) -> UNet:
     Equal to that head of the whole network (Zhou 2018, section 3.3: L1 … L4). Raises SpecError: not a nested network,
     or one that was built without deep supervision, so that its inner columns have no heads.
     """
-    if not (net.spec.deep_supervision or columns == net.spec.levels - 1):
+    spec = net.spec.replace({"prune": columns})
+    if not (spec.deep_supervision or columns == spec.levels - 1):
         raise SpecError("this network has no heads for its inner columns; build it with deep_supervision=True")
     from unetkit.nets.build import build  # which needs this file
 
-    smaller = build(net.spec.replace({"prune": columns}), strict=net.strict)
+    smaller = build(spec, strict=net.strict)
     first = next(net.parameters())
     smaller.to(device=first.device, dtype=first.dtype)
     state = net.state_dict()
