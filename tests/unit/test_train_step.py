@@ -76,7 +76,7 @@ def test_deep_supervision_weighs_coarser_levels_half_as_much() -> None:
     loss = make_loss("ce", 2)
     fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 2, 2, 2)
     expected = (loss(fine, label) + 0.5 * loss(coarse, shrink(label, (2, 2)))) / 1.5
-    assert torch.allclose(supervise(loss, [fine, coarse], label), expected)
+    assert torch.allclose(supervise(loss, [fine, coarse], label, ((1, 1), (2, 2))), expected)
 
 
 def test_results_of_equal_size_weigh_alike_and_scales_may_be_given() -> None:
@@ -86,13 +86,40 @@ def test_results_of_equal_size_weigh_alike_and_scales_may_be_given() -> None:
     flat = torch.randn(1, 2, 8, 4, 4, generator=g)
     loss = make_loss("ce", 2)
     small = shrink(label, (8, 4, 4))
+    strides = ((1, 1, 1), (1, 1, 1), (1, 2, 2))
     each = [loss(first, label), loss(second, label), loss(flat, small)]
     alike = (each[0] + each[1] + 0.5 * each[2]) / 2.5
-    assert torch.allclose(supervise(loss, [first, second, flat], label), alike)
+    assert torch.allclose(supervise(loss, [first, second, flat], label, strides), alike)
     given = (3 * each[0] + each[2]) / 4
-    assert torch.allclose(supervise(loss, [first, second, flat], label, (3.0, 0.0, 1.0)), given)
+    assert torch.allclose(supervise(loss, [first, second, flat], label, strides, (3.0, 0.0, 1.0)), given)
     with pytest.raises(PlanError, match=r"loss\.scales has 1 weights, but this network gives 3 results"):
-        supervise(loss, [first, second, flat], label, (1.0,))
+        supervise(loss, [first, second, flat], label, strides, (1.0,))
+
+
+def test_unpadded_results_of_every_level_are_compared_with_what_they_speak_of() -> None:
+    spec = NetSpec(ndim=1, channels=(2, 2, 2), padding="valid", norm="none", down="average", deep_supervision=True)
+    net = build(spec, seed=0).double().train()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.fill_(0.1)  # every pixel in reach has an influence
+    (n,) = net.geometry.fit((60,))
+    image = torch.rand(1, 1, n, dtype=torch.float64, requires_grad=True)
+    places = torch.arange(n)[None].float()  # a "label" that says where it was taken
+    compared: list[torch.Tensor] = []
+
+    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        compared.append(label)
+        return logits.sum() * 0
+
+    results = net(image)
+    assert net.geometry.strides == ((1,), (2,))
+    supervise(loss, results, places, net.geometry.strides)
+    for logits, taken in zip(results, compared, strict=True):
+        assert logits.shape[2:] == taken.shape[1:]
+        for j in range(logits.shape[2]):
+            (gradient,) = torch.autograd.grad(logits[0, 0, j], image, retain_graph=True)
+            seen = gradient[0, 0].nonzero()
+            assert abs((seen.min() + seen.max()) / 2 - taken[0, j]) <= 2
 
 
 def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:

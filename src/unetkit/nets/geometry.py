@@ -27,6 +27,7 @@ class Geometry:
     margin           pixels that the output loses on each side (0 unless padding is 'valid')
     halo             pixels of context on each side that can influence an output pixel, over all alignments (exact)
     receptive_field  the largest number of input pixels that one output pixel can see
+    strides          for each result of training (full-size logits first), input pixels per pixel of it
     parameters       learned numbers, heads for deep supervision included
     local            whether a pixel outside the halo can have no influence at all: tiles are exact then
     why_not_local    the reason, in words, where it is not
@@ -37,6 +38,7 @@ class Geometry:
     margin: tuple[int, ...]
     halo: tuple[int, ...]
     receptive_field: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
     parameters: int
     local: bool
     why_not_local: str
@@ -73,10 +75,21 @@ class _Axis:
     receptive_field: int
 
 
-def _axis(layers: Sequence[Layer], output: str, axis: int) -> _Axis:
-    scale = {INPUT: 1}  # input pixels per pixel of each map
+def _scales(layers: Sequence[Layer], axis: int) -> dict[str, int]:
+    """Input pixels per pixel of each map, along one axis."""
+    scale = {INPUT: 1}
     for layer in layers:
         scale[layer.name] = KINDS[layer.kind].scale(scale[layer.inputs[0]], layer, axis)
+    return scale
+
+
+def _strides(whole: Program, axis: int) -> tuple[int, ...]:
+    scale = _scales(whole.layers, axis)
+    return tuple(scale[name] for name in whole.outputs)
+
+
+def _axis(layers: Sequence[Layer], output: str, axis: int) -> _Axis:
+    scale = _scales(layers, axis)
     divisor = lcm(*scale.values(), *(scale[layer.inputs[0]] * multiple(layer) for layer in layers))
     smallest, sizes = 1, axis_sizes(layers, axis, 1)
     while sizes is None:  # ends: for any size of the deepest map there is an input that gives it
@@ -123,6 +136,7 @@ def geometry(spec: NetSpec) -> Geometry:
         margin=tuple(a.margin for a in axes),
         halo=tuple(a.halo for a in axes),
         receptive_field=tuple(a.receptive_field for a in axes),
+        strides=tuple(zip(*(_strides(whole, axis) for axis in range(spec.ndim)), strict=True)),
         parameters=sum(parameters(layer) for layer in whole.layers),
         local=not reasons,
         why_not_local="; ".join(reasons),

@@ -62,7 +62,7 @@ def train_step(
     label_BX = label_BX.to(device)
     with autocast(arithmetic):
         output = net(image_BCX)
-    value = supervise(loss, output, label_BX, scales)
+    value = supervise(loss, output, label_BX, net.geometry.strides, scales)
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
@@ -71,24 +71,31 @@ def train_step(
 
 
 def supervise(
-    loss: Loss, output: Tensor | list[Tensor], label_BX: Tensor, scales: Sequence[float] | None = None
+    loss: Loss,
+    output: Tensor | list[Tensor],
+    label_BX: Tensor,
+    strides: Sequence[Sequence[int]],
+    scales: Sequence[float] | None = None,
 ) -> Tensor:
     """The loss of the logits; with deep supervision the mean over all results, weighted with `scales` (finest first).
+
+    `label_BX` is that of the whole input; `strides`: input pixels per pixel of each result. With valid convolutions
+    each result speaks of its own middle part of the input.
 
     Without scales a result of half the resolution weighs half as much (Isensee 2021), and results of equal size weigh
     alike (Zhou 2018, U-Net++). Raises PlanError: another number of scales than of results.
     """
     results = [output] if isinstance(output, Tensor) else output
     sizes = [tuple(logits.shape[2:]) for logits in results]
-    label_BX = centred(label_BX, sizes[0])
     if scales is None:
         scales = [0.5 ** round(math.log2(max(f / n for f, n in zip(sizes[0], size, strict=True)))) for size in sizes]
     elif len(scales) != len(results):
         raise PlanError(f"loss.scales has {len(scales)} weights, but this network gives {len(results)} results")
-    total = scales[0] * loss(results[0], label_BX)
-    for weight, logits, size in zip(scales[1:], results[1:], sizes[1:], strict=True):
-        total = total + weight * loss(logits, shrink(label_BX, size))
-    return total / sum(scales)
+    each = []
+    for weight, logits, size, stride in zip(scales, results, sizes, strides, strict=True):
+        area = [min(n * s, whole) for n, s, whole in zip(size, stride, label_BX.shape[1:], strict=True)]
+        each.append(weight * loss(logits, shrink(centred(label_BX, area), size)))
+    return torch.stack(each).sum() / sum(scales)
 
 
 def shrink(label_BX: Tensor, shape: Sequence[int]) -> Tensor:
