@@ -92,7 +92,7 @@ def repaired(fields: dict[str, Any]) -> NetSpec:
         return NetSpec.make(fields)
     except SpecError as error:
         message = str(error)
-    match = re.match(r"NetSpec: (\w+): .*\b(use|give|needs|have)\b", message)
+    match = re.match(r"NetSpec: (\w+): .*\b(use|give|needs|have|leave)\b", message)
     assert match is not None, message
     rest = dict(fields)
     del rest[match[1]]

@@ -52,7 +52,7 @@ from unetkit.nets.ups import UPS
         ({"channels": (8, 16), "deep_supervision": True}, "needs three levels or more, channels has 2"),
         (
             {"topology": "full-scale", "skip": "add"},
-            "skip: topology 'full-scale' joins levels its own way; leave it out",
+            "skip: topology 'full-scale' has no use for it; leave it out",
         ),
         ({"head": "conv", "stem_stride": 2}, "head: behind a stem stride it is a convolution and a pixel shuffle"),
         ({"ndim": 4}, "'ndim': input should be 1, 2 or 3"),

@@ -265,7 +265,7 @@ class NetSpec(Config):
             )
         for name in _UNUSED.get(self.topology, ()) if isinstance(self.topology, str) else ():
             if getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"{name}: topology '{self.topology}' joins levels its own way; leave it out")
+                raise ValueError(f"{name}: topology '{self.topology}' has no use for it; leave it out")
         if self.head != "point" and self.stem_stride > 1:
             raise ValueError("head: behind a stem stride it is a convolution and a pixel shuffle; use head 'point'")
         if self.vocabulary and (self.in_channels != 1 or self.stem_stride > 1):
