@@ -26,7 +26,7 @@ from unetkit.job.scoring import scoring, scoring_samples
 from unetkit.job.training import planning, training
 from unetkit.job.understand import DataSource
 from unetkit.metrics.scores import Scores
-from unetkit.nets.weights import prune as pruned
+from unetkit.nets.reduced import prune as pruned
 from unetkit.plan.make import Planned
 from unetkit.plan.own import code_of
 from unetkit.plan.plan import Plan, Request

@@ -13,21 +13,22 @@ if TYPE_CHECKING:
     from unetkit.nets.build import UNet
     from unetkit.nets.parts import trust
     from unetkit.nets.presets import PRESETS, preset
+    from unetkit.nets.reduced import fold_batch_norm, prune
     from unetkit.nets.spec import Head, NetSpec
     from unetkit.nets.tasks import probabilities, split
-    from unetkit.nets.weights import fold_batch_norm, load_weights, prune, save_weights
+    from unetkit.nets.weights import load_weights, save_weights
 
 _HOME = {
     "Head": "spec",
     "UNet": "build",
     "probabilities": "tasks",
-    "prune": "weights",
+    "prune": "reduced",
     "split": "tasks",
     "trust": "parts",
     "PRESETS": "presets",
     "preset": "presets",
     "NetSpec": "spec",
-    "fold_batch_norm": "weights",
+    "fold_batch_norm": "reduced",
     "load_weights": "weights",
     "save_weights": "weights",
 }

@@ -57,7 +57,7 @@ class UNet(nn.Module):
         self.strict = strict
         self.checkpointing = False
         self.install(program(self.spec))
-        initialise(self, seed if isinstance(seed, torch.Generator) else torch_generator(seed, "weights"))
+        initialise(self, self.program, seed if isinstance(seed, torch.Generator) else torch_generator(seed, "weights"))
 
     def install(self, whole: Program) -> None:
         """Make the modules of a program, their weights not yet set. (For `fold_batch_norm`; else called once.)"""

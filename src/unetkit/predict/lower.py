@@ -15,7 +15,7 @@ from torch import nn
 
 from unetkit.nets.build import UNet
 from unetkit.nets.geometry import shapes
-from unetkit.nets.weights import fold_batch_norm
+from unetkit.nets.reduced import fold_batch_norm
 from unetkit.predict.options import PredictOptions
 
 Precision = Literal["fp32", "bf16"]
