@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetkit.cli.networks import format_axes, part_docs
+from unetkit.cli.networks import listing_cells, part_docs
 from unetkit.core.files import write_text
 from unetkit.nets.drawing import draw
 from unetkit.nets.geometry import format_shape
-from unetkit.nets.outline import Outline, format_count, outline
+from unetkit.nets.outline import Outline, outline
 from unetkit.nets.presets import PRESETS, Preset
 
 PAGE = Path(__file__).parent / "models.md"
@@ -75,16 +75,7 @@ def picture_file(name: str) -> Path:
 
 
 def _row(entry: Preset, found: Outline) -> str:
-    cells = [
-        f"[`{entry.name}`](#{entry.name})",
-        str(found.spec.ndim),
-        format_count(found.parameters),
-        format_count(found.flops),
-        format_axes(found.geometry.halo),
-        "exact" if found.geometry.local else "blended",
-        str(entry.year),
-    ]
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join((f'[`{entry.name}`](#{entry.name})', *listing_cells(entry, found)))} |"
 
 
 def _section(entry: Preset, found: Outline) -> str:

@@ -22,20 +22,21 @@ from unetkit.nets.scene import format_size
 _BLOCK_DOWN = "The first convolution of the block has the stride"
 
 
+def listing_cells(entry: Preset, found: Outline) -> tuple[str, ...]:
+    """What a list of networks says of one, after its name: axes, parameters, FLOPs, halo, tiles, year."""
+    return (
+        str(found.spec.ndim),
+        format_count(found.parameters),
+        format_count(found.flops),
+        format_axes(found.geometry.halo),
+        "exact" if found.geometry.local else "blended",
+        str(entry.year),
+    )
+
+
 def listing_table(rows: Sequence[tuple[Preset, Outline]], width: int) -> Group:
     """A line per network; as much of each paper's name as a terminal so many characters wide has room for."""
-    lines = [
-        (
-            entry.name,
-            str(found.spec.ndim),
-            format_count(found.parameters),
-            format_count(found.flops),
-            format_axes(found.geometry.halo),
-            "exact" if found.geometry.local else "blended",
-            str(entry.year),
-        )
-        for entry, found in rows
-    ]
+    lines = [(entry.name, *listing_cells(entry, found)) for entry, found in rows]
     table, titles = _table(), ("name", "axes", "params", "FLOPs", "halo", "tiles", "year")
     taken = 0
     for k, title in enumerate(titles):
