@@ -114,11 +114,9 @@ def _network(theirs: Checkpoint, request: ImportRequest) -> tuple[NetSpec, int |
     foreign = [name for name in request.settings if name.split(".")[0] not in SETTABLE]
     if foreign:
         raise PlanError(f"--set {foreign[0]}: an import takes only fields of {', '.join(SETTABLE)}")
-    spec = preset(request.model).spec
+    named = preset(request.model)
     axes = Counter(value.ndim - 2 for value in theirs.tensors.values() if 3 <= value.ndim <= 5)
-    ndim = request.ndim or (axes.most_common(1)[0][0] if axes else spec.ndim)
-    if ndim != spec.ndim:
-        spec = spec.replace({"ndim": ndim})
+    spec = named.form(request.ndim or (axes.most_common(1)[0][0] if axes else None))
     changes = {name: value for name, value in request.settings.items() if name.startswith("net.")}
     spec = _Net(net=spec).override(changes, "--set").net
     return spec, spec.in_channels if "net.in_channels" in changes else request.channels
