@@ -183,8 +183,8 @@ def test_nnunet_of_old_and_with_test_labels(tmp_path: Path) -> None:
         ),
         (
             ["imagesTr/a.nii", "labelsTr/a.nii"],
-            '{"file_ending": ".mha"}',
-            "files of the kind '.mha' are not read yet",
+            '{"file_ending": ".b2nd"}',
+            "files of the kind '.b2nd' are not read;",
         ),
         (["imagesTr/a_0000.png", "labelsTr/a.png"], "{", "dataset.json: this is not JSON"),
         (["imagesTr/a_0000.png", "labelsTr/a.png"], "[]", "dataset.json: this must be a JSON object with 'labels'"),
@@ -293,7 +293,7 @@ def test_table_that_is_no_text(tmp_path: Path) -> None:
             "no image pairs with a mask: 2 images (x/a.png, x/b.png), 0 masks. Understood are: images/",
         ),
         ([], "this folder is empty; images are .png, "),
-        (["a.txt", "b.txt", "sub/c.npy"], "no images in this folder, only 2 × .txt, 1 × .npy; images are .png, "),
+        (["a.txt", "b.txt", "sub/c.mat"], "no images in this folder, only 2 × .txt, 1 × .mat; images are .png, "),
     ],
 )
 def test_refused(tmp_path: Path, names: list[str], says: str) -> None:

@@ -367,7 +367,7 @@ def test_complex_values_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "channels", "dtype", "options", "says"),
     [
-        ("a.jpg", 1, "uint8", {}, "images are written as .png, .tif, .tiff or .nii.gz, not as '.jpg'"),
+        ("a.jpg", 1, "uint8", {}, "images are written as .png, .tif or .tiff, not as '.jpg', which may lose values"),
         ("a", 1, "uint8", {}, "not as a name without suffix"),
         ("a.png", 1, "float32", {}, "a PNG holds 1 to 4 channels of uint8 or uint16, not 1 of float32; use .tif"),
         ("a.png", 5, "uint8", {}, "not 5 of uint8; use .tif"),

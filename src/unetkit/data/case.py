@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
+from unetkit.data.formats.base import AS_THEY_ARE, Reading
+
 Source: TypeAlias = Path | NDArray[Any]
 """A file, or an array in memory."""
 
@@ -27,6 +29,7 @@ class Case:
     split: "train", "val" or "test" as folders or a CSV give it; None where nothing is said.
     channel: only this channel of the file is the image (one lead of a recording); None: all of them.
     spacing: of an array: distance of its elements per axis (mm, seconds); files tell their own.
+    reading: what the user said of the files: axes, level of a pyramid.
     """
 
     id: str
@@ -36,6 +39,7 @@ class Case:
     split: str | None = None
     channel: int | None = None
     spacing: tuple[float, ...] | None = None
+    reading: Reading = AS_THEY_ARE
 
     @property
     def where(self) -> Path:

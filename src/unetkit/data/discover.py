@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import SIGNAL_SUFFIXES, SUFFIXES, image_paths, is_image_name, natural_key, suffix
+from unetkit.data.formats import image_paths, is_image_name, natural_key, suffix, suffixes
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
 from unetkit.data.recordings import read_recordings
@@ -47,7 +47,7 @@ def discover(data: str | Path | Sequence[Sample]) -> Discovery:
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in (".csv", ".tsv") and is_table(p)]
     if len(tables) == 1:
         return _marked(read_table(tables[0]))
-    if headers := [p for p in _walk(path) if p.suffix.lower() in SIGNAL_SUFFIXES]:
+    if headers := [p for p in _walk(path) if p.suffix.lower() == ".hea"]:
         return _marked(read_recordings(path, headers))
     folders = {p.name.casefold(): p for p in _folders(path)}
     if "imagestr" in folders:
@@ -69,7 +69,7 @@ def images_of(path: str | Path) -> list[Path]:
         names = glob.glob(str(path), recursive=True)
         found = [Path(name) for name in names if is_image_name(Path(name)) and Path(name).is_file()]
         if not found:
-            raise DataError(f"{path}: no image matches this pattern; images are {', '.join(SUFFIXES)}")
+            raise DataError(f"{path}: no image matches this pattern; images are {', '.join(suffixes())}")
         return sorted(found, key=lambda p: natural_key(str(p)))
     _exists(target)
     if own := image_paths(target):
@@ -81,7 +81,9 @@ def images_of(path: str | Path) -> list[Path]:
         if found := image_paths(folder):
             return found
     holders = [f.name for f in _folders(target) if image_paths(f)]
-    where = f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {', '.join(SUFFIXES)}"
+    where = (
+        f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {', '.join(suffixes())}"
+    )
     raise DataError(f"{target}: there are no images in this folder{where}")
 
 
@@ -126,7 +128,7 @@ def _from_flat(root: Path) -> Discovery:
         others = Counter(suffix(p).lower() or p.name for p in _files(root))
         seen = ", ".join(f"{n} × {suffix}" for suffix, n in others.most_common(3))
         what = f"no images in this folder, only {seen}" if others else "this folder is empty"
-        raise DataError(f"{root}: {what}; images are {', '.join(SUFFIXES)}. Understood are: {LAYOUTS}")
+        raise DataError(f"{root}: {what}; images are {', '.join(suffixes())}. Understood are: {LAYOUTS}")
     images, masks = split_flat(files)
     pairs = pair(images, masks)
     if not pairs.found:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
-from unetkit.data.formats import SUFFIXES, ImageInfo, ImageReader, open_image, suffix
+from unetkit.data.formats import ImageInfo, ImageReader, is_image_name, open_image
 from unetkit.data.formats.records import is_wave_file, read_waves
 from unetkit.data.formats.rows import read_mask_rows
 from unetkit.data.legend import Colour, Ints, Label, Legend, pack, unpack
@@ -116,7 +116,7 @@ def read_raw_label(path: Path) -> Array:
 
 def read_mask(path: Path) -> RawMask:
     """As `read_raw_label`, with what was found on the way."""
-    if suffix(path).lower() not in SUFFIXES:
+    if not is_image_name(path):
         if path.suffix.lower() == ".csv":
             return RawMask(read_mask_rows(path))
         if is_wave_file(path):

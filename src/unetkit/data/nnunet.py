@@ -13,7 +13,7 @@ from typing import Any
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import SUFFIXES, image_paths, natural_key, stem, suffix
+from unetkit.data.formats import image_paths, natural_key, stem, suffix, suffixes
 
 _CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 
@@ -30,9 +30,9 @@ def read_nnunet(root: Path, folders: dict[str, Path]) -> Discovery:
             f"{root}: there is imagesTr but no labelsTr; put the masks there, one ID.png for each ID_0000.png"
         )
     ending = described.get("file_ending")
-    if isinstance(ending, str) and ending.lower() not in SUFFIXES:
+    if isinstance(ending, str) and ending.lower() not in suffixes():
         raise DataError(
-            f"{root / 'dataset.json'}: files of the kind '{ending}' are not read yet; images are {', '.join(SUFFIXES)}"
+            f"{root / 'dataset.json'}: files of the kind '{ending}' are not read; images are {', '.join(suffixes())}"
         )
     labelled: list[Case] = []
     unlabelled: list[Case] = []

@@ -27,7 +27,9 @@ def open_case(case: Case) -> ImageReader:
     with contextlib.ExitStack() as files:
         readers = [
             files.enter_context(
-                open_image(source) if isinstance(source, Path) else ArrayImage(case.where, source, case.spacing)
+                open_image(source, case.reading)
+                if isinstance(source, Path)
+                else ArrayImage(case.where, source, case.spacing)
             )
             for source in case.images
         ]

@@ -15,7 +15,7 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
 from unetkit.data.case import IGNORE
-from unetkit.data.formats import VOLUME_SUFFIXES, open_image, stem, suffix
+from unetkit.data.formats import open_image, stem, suffix, suffixes
 from unetkit.data.legend import Legend
 from unetkit.data.masks import case_mask, encode, read_mask
 from unetkit.data.remarks import same_place
@@ -166,7 +166,7 @@ def _score(
 
 def _probability(path: Path, folder: Path, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Probability (h, w) of one class, from the file that predict wrote for the mask `path`."""
-    ending = suffix(path) if suffix(path).lower() in VOLUME_SUFFIXES else ".tif"
+    ending = suffix(path) if suffix(path).lower() in suffixes("volume") else ".tif"
     file = Path(folder) / "probabilities" / path.relative_to(folder).with_name(f"{stem(path)}{ending}")
     if not file.is_file():
         raise DataError(

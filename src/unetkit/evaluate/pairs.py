@@ -10,7 +10,7 @@ from pathlib import Path
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
 from unetkit.data.discover import discover
-from unetkit.data.formats import SIGNAL_SUFFIXES, image_paths, is_image_name, natural_key, stem
+from unetkit.data.formats import image_paths, is_image_name, natural_key, stem, suffixes
 from unetkit.data.formats.rows import is_mask_table
 
 BESIDE = ("probabilities", "overlays", "marks")  # folders that predict writes beside the masks
@@ -69,7 +69,7 @@ def _masks_below(folder: Path) -> list[Path]:
         path
         for path in folder.rglob("*")
         if (is_image_name(path) or is_mask_table(path))
-        and path.suffix.lower() not in SIGNAL_SUFFIXES
+        and path.suffix.lower() not in suffixes("signal")
         and path.is_file()
         and not set(path.relative_to(folder).parts[:-1]) & set(BESIDE)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
-from unetkit.data.formats import SIGNAL_SUFFIXES, TIFF_SUFFIXES, VOLUME_SUFFIXES, stem, suffix
+from unetkit.data.formats import stem, suffix, suffixes
 from unetkit.data.formats.records import WAVES
 from unetkit.data.legend import Legend
 from unetkit.data.recordings import leads_of
@@ -44,7 +44,7 @@ class Job:
     def like(self) -> Path | None:
         """The NIfTI file whose geometry the results take; None where the image is none."""
         first = next(iter(_files(self.source)), None)
-        return first if first is not None and suffix(first).lower() in VOLUME_SUFFIXES else None
+        return first if first is not None and suffix(first).lower() in suffixes("volume") else None
 
     @property
     def targets(self) -> tuple[Path, ...]:
@@ -69,7 +69,7 @@ def plan_jobs(sources: Sequence[Case | Path], out: Path, legend: Legend, options
     folders = {path.resolve().parent for source in sources for path in _files(source)}
     taken: dict[str, Case | Path] = {}
     jobs = []
-    keeps = (SIGNAL, *VOLUME_SUFFIXES)
+    keeps = (SIGNAL, *suffixes("volume"))
     for source in sources:
         name = source.id if isinstance(source, Case) else stem(source)
         own = _suffix(source)
@@ -110,7 +110,7 @@ def waves_of(legend: Legend) -> dict[int, str]:
 
 
 def _by_lead(source: Case | Path) -> Sequence[Case | Path]:
-    recording = isinstance(source, Path) and source.suffix.lower() in SIGNAL_SUFFIXES
+    recording = isinstance(source, Path) and source.suffix.lower() in suffixes("signal")
     return leads_of(source) if isinstance(source, Path) and recording else [source]
 
 
@@ -128,13 +128,13 @@ def _suffix(source: Case | Path) -> str:
     files = _files(source)
     if files:
         own = suffix(files[0])
-        return SIGNAL if own.lower() in SIGNAL_SUFFIXES else own
+        return SIGNAL if own.lower() in suffixes("signal") else own
     array = source.images[0] if isinstance(source, Case) else None
     return {2: SIGNAL, 4: ".nii.gz"}.get(getattr(array, "ndim", 3), ".png")
 
 
 def _mask_suffix(own: str, legend: Legend) -> str:
     """Masks are PNG, for they must not lose values; a TIFF stays one, and values beyond 16 bits need one."""
-    if own == SIGNAL or own.lower() in TIFF_SUFFIXES + VOLUME_SUFFIXES:
+    if own == SIGNAL or own.lower() in (".tif", ".tiff", *suffixes("volume")):
         return own
     return ".png" if legend.dtype in (np.uint8, np.uint16) else ".tif"

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from unetkit.data.formats import VOLUME_SUFFIXES, ImageInfo, create_image, suffix
+from unetkit.data.formats import ImageInfo, create_image, suffix, suffixes
 from unetkit.data.formats.records import write_waves
 from unetkit.data.formats.rows import write_mask_rows, write_probability_rows
 from unetkit.data.legend import Legend
@@ -35,7 +35,7 @@ def label_sink(path: Path, shape: tuple[int, ...], legend: Legend, like: Path | 
 @contextmanager
 def probability_sink(path: Path, shape: tuple[int, ...], legend: Legend, like: Path | None = None) -> Iterator[Sink]:
     """Probabilities with a channel per class in the legend's order: a TIFF of float16, or a NIfTI of float32."""
-    kind = "float32" if suffix(path).lower() in VOLUME_SUFFIXES else "float16"
+    kind = "float32" if suffix(path).lower() in suffixes("volume") else "float16"
     with create_image(path, shape, len(legend.classes), kind, like=like) as writer:
         yield lambda piece, _: writer.write(piece.region, _probabilities(piece).astype(kind))
 

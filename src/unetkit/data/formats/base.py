@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,16 +23,50 @@ PaletteAs: TypeAlias = Literal["colours", "indices"]
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """How the user wants files to be read, where their headers leave a choice.
+
+    axes: what the axes of the file are, in its order, such as "ZCYX" ("": as the header says, or guessed).
+    level: of a pyramid: 0 is the full resolution. pixel_size: instead, the level whose pixels are nearest to this size
+    (in the unit of the file).
+    """
+
+    axes: str = ""
+    level: int = 0
+    pixel_size: float | None = None
+
+
+AS_THEY_ARE = Reading()
+
+
+@dataclass(frozen=True, slots=True)
+class MapGrid:
+    """Where the pixels of a map lie on Earth. crs: its coordinate reference system (WKT). transform: (a, b, c, d, e, f)
+    of x = a · column + b · row + c, y = d · column + e · row + f, for the corners of pixels."""
+
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What the header of an image file says.
 
-    shape: (height, width) in pixels; (X, Y, Z) of a volume, as its file stores them; (samples,) of a signal.
+    shape: (height, width) in pixels; (samples,) of a signal; of a volume in the order that is usual in its field:
+    (X, Y, Z) of medical files, whatever their format, (Z, Y, X) of stacks of images.
     channels: colour channels, alpha not counted (a palette has 3).
     alpha: whether there is an alpha channel besides. dtype: numpy name of the values. mode: how the channels are meant.
     orientation: the EXIF/TIFF orientation 1 … 8. It is never applied (an image and its mask must be treated alike, and
     masks seldom carry it), only reported.
-    spacing: distance of neighbouring elements on each axis (mm in volumes, seconds in signals); None: not known.
-    affine: where a volume lies in the scanner, the 16 numbers of its matrix row by row; None: not known.
+    spacing: distance of neighbouring elements on each axis, in `unit`; None: not known.
+    affine: where a volume lies in the scanner: the 16 numbers, row by row, of the matrix from voxel (i, j, k) to
+    millimetres towards the right, the front and the top (RAS, as nibabel has it); None: not known.
+    axes: names of the axes of space, one letter each ("YX", "XYZ", "ZYX", "T" of a signal); "": not known.
+    unit: of the spacing: "mm", "µm", "m", "degree", "s"; "": not known. channel_names: as the file gives them, or none.
+    map: of a map, where it lies. nodata: the value of pixels that hold nothing.
+    levels: shapes of the levels of a pyramid, the full resolution first; (): there is one.
+    chunk: what is read at once at the least (a tile, a strip, a chunk); None: any region costs what it holds, or the
+    file is decoded whole. notes: what was guessed, in sentences.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +77,51 @@ class ImageInfo:
     orientation: int = 1
     spacing: tuple[float, ...] | None = None
     affine: tuple[float, ...] | None = None
+    axes: str = ""
+    unit: str = ""
+    channel_names: tuple[str, ...] = ()
+    map: MapGrid | None = None
+    nodata: float | None = None
+    levels: tuple[tuple[int, ...], ...] = ()
+    chunk: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetClass:
+    """A class of a mask that is written: its name, its value in the mask, the RGB colour it is shown in."""
+
+    name: str
+    value: int
+    colour: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to be written. channels, dtype: of what is written, space left out; compression: "deflate", "none" …
+    palette: RGB colours of the indices that are written. like: the image over which it lies, whose geometry (affine,
+    spacing, unit, axes, map) it takes. channel_names: of several channels. classes: what the values of a mask mean.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    channels: int
+    dtype: np.dtype[Any]
+    palette: Sequence[tuple[int, int, int]] | None = None
+    compression: str = "deflate"
+    like: Path | None = None
+    channel_names: tuple[str, ...] = ()
+    classes: tuple[TargetClass, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """One image in a file that may hold several: `volumes.h5/raw`. label: whether its name says that it is a mask."""
+
+    address: Path
+    label: bool
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class ImageReader(ABC):
@@ -108,6 +187,14 @@ class ImageWriter(ABC):
             raise ValueError(f"{self.path}: {region} was written before")
         if region.size:
             self._write(region, array)
+
+    def bands(self, pixels: int) -> Iterator[Region]:
+        """Regions that partition the image, each of about `pixels` at most, in the order in which writing them holds
+        the least in memory. Here: bands along the first axis; formats that store another order say so."""
+        length, *others = self.shape
+        rows = max(1, pixels // max(1, math.prod(others)))
+        for start in range(0, length, rows):
+            yield Region((start, *(0,) * len(others)), (min(length, start + rows), *others))
 
     @abstractmethod
     def _write(self, region: Region, array_CX: Array) -> None: ...

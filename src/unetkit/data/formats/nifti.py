@@ -22,7 +22,17 @@ from nibabel.wrapstruct import WrapStructError
 from unetkit.core.errors import DataError
 from unetkit.core.files import write_bytes
 from unetkit.core.region import Region
-from unetkit.data.formats.base import Array, ImageInfo, ImageReader, ImageWriter, PaletteAs, decoding, unreadable
+from unetkit.data.formats.base import (
+    Array,
+    ImageInfo,
+    ImageReader,
+    ImageWriter,
+    PaletteAs,
+    Reading,
+    Target,
+    decoding,
+    unreadable,
+)
 
 _ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, zlib.error, ImageFileError,
@@ -32,11 +42,16 @@ _MILLIMETRES = {"micron": 1e-3, "meter": 1e3}
 MOST_AXES = 3
 
 
-def open_nifti(path: Path) -> NiftiReader:
+def open_image(path: Path, reading: Reading) -> NiftiReader:  # noqa: ARG001  (the header says all)
     """Open a NIfTI file. Raises DataError: damaged, no NIfTI, more than three axes and channels, no real numbers."""
     with decoding(path, *_ERRORS):
         image = _load(path)
     return NiftiReader(path, image)
+
+
+def create_image(target: Target) -> NiftiWriter:
+    """Begin a NIfTI file. Raises DataError: values that it does not hold."""
+    return NiftiWriter(target.path, target.shape, target.channels, target.dtype, target.like)
 
 
 class NiftiReader(ImageReader):

@@ -5,23 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-TIFF_SUFFIXES = (".tif", ".tiff")
-VOLUME_SUFFIXES = (".nii.gz", ".nii")
-SIGNAL_SUFFIXES = (".hea",)
-SUFFIXES = RASTER_SUFFIXES + TIFF_SUFFIXES + VOLUME_SUFFIXES + SIGNAL_SUFFIXES
-"""Suffixes (lower case) of the image files that are read: images, NIfTI volumes, the headers of WFDB recordings."""
+from unetkit.data.formats.table import format_of, split_address
 
 
 def suffix(path: Path) -> str:
-    """The suffix as it stands, `.nii.gz` taken as one."""
-    name = path.name
-    return name[-7:] if name.lower().endswith(".nii.gz") else path.suffix
+    """The suffix as it stands, `.nii.gz` and `.ome.tif` taken as one."""
+    found = format_of(path)
+    if found is None:
+        return path.suffix
+    own = max((s for s in found.suffixes if path.name.lower().endswith(s)), key=len)
+    before = path.name[: -len(own)]
+    if before.lower().endswith(".ome"):
+        own = f".ome{own}"
+    return path.name[len(path.name) - len(own) :]
 
 
 def stem(path: Path) -> str:
-    """The name without its suffix: `brain` of `brain.nii.gz`."""
-    return path.name.removesuffix(suffix(path))
+    """The name without its suffix: `brain` of `brain.nii.gz`; of an address, the name of the file that holds it."""
+    outer, _ = split_address(path)
+    return outer.name.removesuffix(suffix(outer))
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -32,11 +34,35 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def is_image_name(path: Path) -> bool:
-    """Whether the name is that of an image: a supported suffix, and not hidden (partial files are hidden)."""
-    return suffix(path).lower() in SUFFIXES and not path.name.startswith(".")
+    """Whether the name is that of an image: a suffix that is read, and not hidden (partial files are hidden)."""
+    return format_of(path) is not None
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The image files directly in `folder`, in natural order. Hidden and half-written files are left out."""
-    found = [path for path in Path(folder).iterdir() if is_image_name(path) and path.is_file()]
+    """The images directly in `folder`, in natural order: files, and folders that are an image (.zarr, a DICOM series).
+
+    Hidden and half-written files are left out.
+    """
+    found = [path for path in Path(folder).iterdir() if is_image(path)]
     return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def is_image(path: Path) -> bool:
+    """Whether there is an image at `path`, told by name (of a DICOM series, by its first files)."""
+    found = format_of(path)
+    if found is not None:
+        return path.is_dir() if found.folder else path.is_file()
+    return path.is_dir() and is_series(path)
+
+
+def is_series(folder: Path) -> bool:
+    """Whether a folder holds the slices of a DICOM series, or of several (which opening it refuses by name)."""
+    if folder.name.startswith("."):
+        return False
+    names = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+    dicom = [p for p in names if p.suffix.lower() in (".dcm", ".ima", "") and p.name.upper() != "DICOMDIR"]
+    if len(dicom) < 2:
+        return False
+    from unetkit.data.formats.dicom import are_slices
+
+    return are_slices(dicom[:2])

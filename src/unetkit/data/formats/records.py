@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.files import write_bytes
 from unetkit.core.region import Region
-from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, decoding
+from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, Reading, decoding
 
 WAVES = ("background", "P", "QRS", "T")
 """What the values 0 … 3 of a wave label mean."""
@@ -35,7 +35,7 @@ KEPT = 1 << 26  # bytes of signals that are kept from one lead to the next
 _ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
 
 
-def open_record(path: Path) -> RecordReader:
+def open_image(path: Path, reading: Reading) -> RecordReader:  # noqa: ARG001  (the header says all)
     """Open the recording whose header is `path`. Raises DataError: damaged, no signals; MachineError: no wfdb."""
     header = _header(path)
     if not header.n_sig or not header.sig_len:
@@ -71,7 +71,7 @@ class RecordReader(ImageReader):
 def wave_files(header: Path, siblings: Sequence[Path]) -> dict[int, Path]:
     """Lead number → the file of its marks, for those of a recording's leads that have one among `siblings`.
 
-    Raises DataError, MachineError as `open_record`.
+    Raises DataError, MachineError as `open_image`.
     """
     by_suffix = {path.suffix.casefold(): path for path in siblings if path.stem == header.stem}
     found = {}
@@ -82,12 +82,12 @@ def wave_files(header: Path, siblings: Sequence[Path]) -> dict[int, Path]:
 
 
 def lead_names(path: Path) -> tuple[str, ...]:
-    """The names of a recording's signals, in order. Raises as `open_record`."""
+    """The names of a recording's signals, in order. Raises as `open_image`."""
     return _lead_names(_header(path))
 
 
 def signal_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the signals of a recording. Raises as `open_record`."""
+    """The files that hold the signals of a recording. Raises as `open_image`."""
     return tuple(path.parent / name for name in dict.fromkeys(_header(path).file_name or ()))
 
 

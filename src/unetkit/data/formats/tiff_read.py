@@ -13,7 +13,7 @@ import tifffile
 
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
-from unetkit.data.formats.base import Array, ImageInfo, ImageReader, Mode, PaletteAs, decoding, unreadable
+from unetkit.data.formats.base import Array, ImageInfo, ImageReader, Mode, PaletteAs, Reading, decoding, unreadable
 
 _ERRORS = (
     OSError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError,
@@ -29,7 +29,7 @@ _JPEGS = (6, 7, 33007, 34892)
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
-def open_tiff(path: Path) -> TiffReader:
+def open_tiff(path: Path, reading: Reading) -> TiffReader:  # noqa: ARG001
     """Open a TIFF. Raises DataError: damaged, a stack or volume, or values that are not read."""
     with decoding(path, *_ERRORS):
         tif = tifffile.TiffFile(path)

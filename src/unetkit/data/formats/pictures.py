@@ -1,0 +1,59 @@
+"""PNG, JPEG, BMP, GIF and TIFF. Content decides how a file is read, not its name: a JPEG called .png is common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from unetkit.core.errors import DataError
+from unetkit.data.formats.base import ImageReader, ImageWriter, Reading, Target, decoding
+from unetkit.data.formats.raster import PngWriter, open_raster
+from unetkit.data.formats.tiff_read import open_tiff
+from unetkit.data.formats.tiff_write import TiffWriter
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+)
+
+
+def open_image(path: Path, reading: Reading) -> ImageReader:
+    """Open a picture for reading by region. Raises DataError: not an image, damaged."""
+    with decoding(path, OSError), path.open("rb") as file:
+        head = file.read(16)
+    kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
+    if kind is None:
+        raise DataError(
+            f"{path}: this is not an image, whatever its suffix says (it begins with {head[:8]!r}); leave it out, or "
+            "export it again as PNG or TIFF"
+        )
+    return open_tiff(path, reading) if kind == "tiff" else open_raster(path, kind)
+
+
+def create_image(target: Target) -> ImageWriter:
+    """Begin a PNG (uint8, uint16; 1 to 4 channels; collected in memory) or a TIFF (integers and floats, any number of
+    channels; tiled, in bounded memory when regions come in row bands). Of uint8 and uint16, 2 channels are grey and
+    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane.
+
+    Raises DataError: what the format cannot hold.
+    """
+    path, palette, channels, kind = target.path, target.palette, target.channels, target.dtype
+    if palette is not None and (kind != np.uint8 or channels != 1 or not 1 <= len(palette) <= 256):
+        raise DataError(
+            f"{path}: a palette (1 to 256 colours) needs 1 channel of uint8 indices, not {channels} of {kind}"
+        )
+    if len(target.shape) != 2:
+        raise DataError(f"{path}: a volume is written as .nii.gz or .nii, not as {path.suffix!r}")
+    shape = (target.shape[0], target.shape[1])
+    if path.suffix.lower() == ".png":
+        return PngWriter(path, shape, channels, kind, palette, target.compression)
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return TiffWriter(path, shape, channels, kind, palette, target.compression)
+    raise DataError(f"{path}: images are written as .png, .tif or .tiff, not as {path.suffix!r}, which may lose values")
