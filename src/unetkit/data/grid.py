@@ -66,12 +66,12 @@ class Grid:
 
     # --- from the file to what the network sees
 
-    def source(self, region: Region) -> Region:
-        """The own region that `image` and `label` read for a prepared region."""
+    def own_for(self, region: Region) -> Region:
+        """The own region that `bring` and `bring_label` read for a prepared region."""
         return self._own(reaches(region, self.turned, self.shape, self.kernels))
 
-    def image(self, own_CX: Float, read: Region, region: Region) -> Float:
-        """A prepared region (C, *region), from the own pixels (C, *read) of a region that holds `source(region)`."""
+    def bring(self, own_CX: Float, read: Region, region: Region) -> Float:
+        """A prepared region (C, *region), from the own pixels (C, *read) of a region that holds `own_for(region)`."""
         if self.identity:
             return own_CX[(slice(None), *region.within(read).slices)]
         turned_CX, at = self._turn(own_CX, 1), self._turned(read)
@@ -83,8 +83,10 @@ class Grid:
             out_X[...] = resample(channel_X)
         return out_CX
 
-    def label(self, own_X: NDArray[np.uint8], read: Region, region: Region, bits: bool = False) -> NDArray[np.uint8]:
-        """A prepared region of a label, from own labels (*read) of a region that holds `source(region)`.
+    def bring_label(
+        self, own_X: NDArray[np.uint8], read: Region, region: Region, bits: bool = False
+    ) -> NDArray[np.uint8]:
+        """A prepared region of a label, from own labels (*read) of a region that holds `own_for(region)`.
 
         Every class is resampled for itself, and the largest share has the voxel (the first of equals). bits: the label
         is a mask of overlapping regions: each is where at least half of what is annotated is. IGNORE where it prevails.
