@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.patches import PatchSampler, PreparedCase, find_places
+from unetkit.data.patches import PLACES, PatchSampler, PreparedCase, find_places
 
 
 def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:
@@ -19,8 +20,42 @@ def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:
 def test_places_leave_out_what_is_ignored() -> None:
     label = np.array([[0, 1, IGNORE], [1, 2, IGNORE]], np.uint8)
     places = find_places(label, 0, "a")
-    assert sorted(places) == [0, 1, 2]
-    assert sorted(map(tuple, places[1].tolist())) == [(0, 1), (1, 0)]
+    assert sorted(places.of) == [0, 1, 2]
+    assert sorted(map(tuple, places.of[1].tolist())) == [(0, 1), (1, 0)]
+    assert places.counts == {0: 1, 1: 2, 2: 1}
+
+
+@pytest.mark.parametrize("cut", [1, 7, 64])
+def test_places_do_not_depend_on_how_the_label_was_cut(cut: int) -> None:
+    label = np.random.default_rng(0).choice(np.array([0, 3, IGNORE], np.uint8), (150, 70), p=[0.8, 0.1, 0.1])
+    whole = find_places(label, 5, "a")
+    rows = [Region((y, 0), (min(y + cut, 150), 70)) for y in range(0, 150, cut)]
+    parts = find_places(((r, label[r.slices]) for r in rows), 5, "a", label.shape)
+    assert parts.counts == whole.counts == {0: int((label == 0).sum()), 3: int((label == 3).sum())}
+    for k in (0, 3):
+        assert np.array_equal(parts.of[k], whole.of[k])
+        assert (label[tuple(whole.of[k].T)] == k).all()
+    assert len(whole.of[0]) == PLACES
+    assert not np.array_equal(find_places(label, 6, "a").of[0], whole.of[0])
+
+
+def test_where_little_is_annotated_every_patch_sees_some_of_it() -> None:
+    label = np.full((400, 300), IGNORE, np.uint8)
+    label[200, 40:60] = 0
+    label[201, 40:60] = 1
+    sparse = PreparedCase("a", np.zeros((1, 400, 300), np.float32), label, find_places(label, 0, "a"))
+    sampler = PatchSampler([sparse], (32, 32), 0.0, seed=0)
+    for step in range(100):
+        _, (y, x) = sampler.choose(step, 0)
+        assert (label[y - 16 : y + 16, x - 16 : x + 16] != IGNORE).any()
+
+
+def test_what_is_hardly_annotated_is_drawn_for_what_is() -> None:
+    full, sparse = case("full", (100, 100)), np.full((400, 400), IGNORE, np.uint8)
+    sparse[:50, :50] = 0
+    other = PreparedCase("b", np.zeros((1, 400, 400), np.float32), sparse, find_places(sparse, 0, "b"))
+    sampler = PatchSampler([full, other], (32, 32), 0.0, seed=0)
+    assert np.mean([sampler.choose(s, 0)[0] for s in range(2000)]) == pytest.approx(1 / 3, abs=0.04)
 
 
 def test_a_choice_depends_on_step_and_index_alone() -> None:

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from unetkit.augment.apply import augment
+from unetkit.augment.plan import AugmentPlan
 from unetkit.core.errors import DataError
+from unetkit.core.region import Region
+from unetkit.core.rng import numpy_generator
 from unetkit.data.case import Case
 from unetkit.data.discover import discover
 from unetkit.data.prepare import PreparePlan
-from unetkit.data.store import prepare_cases, prepared_bytes
+from unetkit.data.store import Keep, prepare_cases, prepared_bytes
 from unetkit.data.survey import infer_legend
 from unetkit.plan.fingerprint import fingerprint
+from unetkit.train.step import _tensor
 
 
-def write_set(folder: Path, grey: bool = True) -> Path:
+def write_set(folder: Path, grey: bool = True, side: int = 40) -> Path:
     random = np.random.default_rng(0)
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for k in range(3):
-        mask = np.zeros((40, 60), np.uint8)
+        mask = np.zeros((side, 60 if side == 40 else side + 40), np.uint8)
         mask[10:18, 5:55] = 255  # a strip of 8 × 50
         shape = mask.shape if grey else (*mask.shape, 3)
         Image.fromarray(random.integers(50 * k, 50 * k + 40, shape, np.uint8)).save(folder / "images" / f"{k}.png")
@@ -30,19 +38,65 @@ def write_set(folder: Path, grey: bool = True) -> Path:
     return folder
 
 
-def test_what_does_not_fit_in_memory_is_mapped_and_equal(tmp_path: Path) -> None:
-    cases = discover(write_set(tmp_path / "data")).cases
+@pytest.mark.parametrize("keep", ["store", "originals"])
+def test_what_does_not_fit_in_memory_is_read_as_needed_and_equal(tmp_path: Path, keep: Keep) -> None:
+    cases = discover(write_set(tmp_path / "data", side=600)).cases
     legend, _ = infer_legend(cases)
     plan = PreparePlan()
     inside = prepare_cases(cases, legend, plan, 0, tmp_path / "a")
-    mapped = prepare_cases(cases, legend, plan, 0, tmp_path / "b", limit=13_000)
+    outside = prepare_cases(cases, legend, plan, 0, tmp_path / "b", limit=5 * 600 * 640, keep=keep)
     assert not (tmp_path / "a").exists()
-    assert [isinstance(case.image_CX, np.memmap) for case in mapped] == [False, True, True]
-    for a, b in zip(inside, mapped, strict=True):
-        assert np.array_equal(a.image_CX, b.image_CX)
-        assert np.array_equal(a.label_X, b.label_X)
-        assert a.image_CX.dtype == np.float32
-    assert prepared_bytes([(40, 60)] * 3, 1) == sum(c.image_CX.nbytes + c.label_X.nbytes for c in inside)
+    assert (tmp_path / "b").exists() is (keep == "store")
+    assert [isinstance(case.image_CX, np.ndarray) for case in outside] == [True, False, False]
+    for a, b in zip(inside, outside, strict=True):
+        whole = Region.of(a.shape)
+        assert b.shape == a.shape
+        assert np.array_equal(a.read(whole), b.read(whole))
+        assert a.read(whole).dtype == b.read(whole).dtype == np.float32
+        part = Region((500, 130), (530, 600))  # across chunks
+        assert np.array_equal(a.read(part), b.read(part))
+        assert np.array_equal(a.label(part), b.label(part))
+        assert a.places.counts == b.places.counts
+        assert all(np.array_equal(a.places.of[k], b.places.of[k]) for k in a.places.of)
+    assert prepared_bytes([(600, 640)] * 3, 1) == sum(c.image_CX.nbytes + c.label_X.nbytes for c in inside)
+
+
+def test_training_sees_the_same_wherever_the_pixels_are(tmp_path: Path) -> None:
+    cases = discover(write_set(tmp_path / "data", side=300)).cases
+    legend, _ = infer_legend(cases)
+
+    def batches(**where: Any) -> list[torch.Tensor]:
+        prepared = prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "store", **where)
+        chosen = [(prepared[k], (40 + 90 * k, 150)) for k in range(3)]
+        pixels = [(_tensor(c.image_CX), _tensor(c.label_X)) for c, _ in chosen]
+        generators = [numpy_generator(0, k) for k in range(3)]
+        centres = [centre for _, centre in chosen]
+        return list(
+            augment([i for i, _ in pixels], [x for _, x in pixels], centres, (64, 64), AugmentPlan(), generators)
+        )
+
+    image, label = batches()
+    for where in ({"limit": 0}, {"limit": 0, "keep": "originals"}):
+        other_image, other_label = batches(**where)
+        assert torch.equal(label, other_label)
+        assert torch.allclose(image, other_image, atol=2e-4)  # places are reckoned from a window
+
+
+def test_an_interrupted_store_is_taken_up_and_a_half_written_one_made_anew(tmp_path: Path) -> None:
+    cases = discover(write_set(tmp_path / "data", side=300)).cases
+    legend, _ = infer_legend(cases)
+    first = prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "store", limit=0)
+    marker = tmp_path / "store" / "00000.zarr" / "image" / "zarr.json"
+    before = marker.stat().st_mtime_ns
+    again = prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "store", limit=0)
+    assert marker.stat().st_mtime_ns == before
+    group = json.loads((tmp_path / "store" / "00000.zarr" / "zarr.json").read_text())
+    (tmp_path / "store" / "00000.zarr" / "zarr.json").write_text(json.dumps({**group, "attributes": {}}))
+    anew = prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "store", limit=0)
+    assert marker.stat().st_mtime_ns > before
+    whole = Region.of(first[0].shape)
+    assert np.array_equal(first[0].read(whole), again[0].read(whole))
+    assert np.array_equal(first[0].read(whole), anew[0].read(whole))
 
 
 def test_sizes_that_differ_and_missing_masks_are_named(tmp_path: Path) -> None:

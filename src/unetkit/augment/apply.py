@@ -10,12 +10,12 @@ import torch
 from unetkit.augment.draw import draw
 from unetkit.augment.intensity import change_intensity
 from unetkit.augment.plan import AugmentPlan
-from unetkit.augment.warp import warp
+from unetkit.augment.warp import Pixels, warp
 
 
 def augment(
-    images_CX: Sequence[torch.Tensor],
-    labels_X: Sequence[torch.Tensor],
+    images_CX: Sequence[Pixels],
+    labels_X: Sequence[Pixels],
     centres: Sequence[Sequence[int]],
     patch: Sequence[int],
     plan: AugmentPlan,

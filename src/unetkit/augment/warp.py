@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,9 +17,18 @@ from unetkit.augment.draw import Draws
 LONG = 1 << 15
 
 
+class Pixels(Protocol):
+    """A tensor, or anything that is indexed by slices and lies elsewhere: of that, only what a patch needs is read."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, index: tuple[slice, ...], /) -> Any: ...
+
+
 def warp(
-    images_CX: Sequence[torch.Tensor],
-    labels_X: Sequence[torch.Tensor],
+    images_CX: Sequence[Pixels],
+    labels_X: Sequence[Pixels],
     centres: Sequence[Sequence[int]],
     patch: Sequence[int],
     draws: Draws,
@@ -37,18 +47,21 @@ def warp(
     place_BDP = places(patch, draws)
     for b, (image, label, centre) in enumerate(zip(images_CX, labels_X, centres, strict=True)):
         coordinates, flat = [], torch.zeros(tuple(patch), dtype=torch.int64)
+        window: list[slice] = []
         for axis, (c, n) in enumerate(zip(centre, label.shape, strict=True)):
-            if n > LONG:
+            if n > LONG or not isinstance(label, torch.Tensor):
                 place_P = mirrored(place_BDP[b, axis].double() + (c - 0.5), n)
                 start, n = _window(place_P, n)
                 place_P = (place_P - start).float()
-                image, label = image.narrow(axis + 1, start, n), label.narrow(axis, start, n)
+                window.append(slice(start, start + n))
             else:
                 place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
+                window.append(slice(0, n))
             flat = flat * n + place_P.round().long()
             coordinates.append(place_P.mul(2 / n).add_(1 / n - 1))  # -1 … 1 from edge to edge, as grid_sample wants it
-        image_BCP[b] = _sampled(image, torch.stack(coordinates[::-1], dim=-1))
-        label_BP[b] = torch.take(label, flat)
+        image_CX, label_X = _part(image, (slice(0, image.shape[0]), *window)), _part(label, tuple(window))
+        image_BCP[b] = _sampled(image_CX, torch.stack(coordinates[::-1], dim=-1))
+        label_BP[b] = torch.take(label_X, flat)
     return image_BCP, label_BP
 
 
@@ -57,21 +70,34 @@ def is_crop(draws: Draws) -> bool:
     return draws.elastic_BDG is None and bool((draws.matrix_BDD == np.eye(draws.matrix_BDD.shape[1])).all())
 
 
+def _part(pixels: Pixels, window: tuple[slice, ...]) -> torch.Tensor:
+    """A part of an image as a tensor: a view where it is in memory."""
+    part = pixels[window]
+    return part if isinstance(part, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(part))
+
+
 def _cropped(
-    images_CX: Sequence[torch.Tensor],
-    labels_X: Sequence[torch.Tensor],
+    images_CX: Sequence[Pixels],
+    labels_X: Sequence[Pixels],
     centres: Sequence[Sequence[int]],
     patch: Sequence[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`warp` where there is nothing to interpolate: exact, whatever the pixels stand for."""
     images, labels = [], []
     for image, label, centre in zip(images_CX, labels_X, centres, strict=True):
+        index, window = [], []
         for axis, (c, length) in enumerate(zip(centre, patch, strict=True)):
             place_P = torch.arange(c - length // 2, c - length // 2 + length)
-            index = mirrored(place_P.double(), label.shape[axis]).long()
-            image, label = image.index_select(axis + 1, index), label.index_select(axis, index)
-        images.append(image)
-        labels.append(label)
+            index.append(mirrored(place_P.double(), label.shape[axis]).long())
+            window.append(slice(int(index[-1].min()), int(index[-1].max()) + 1))
+        image_CX, label_X = _part(image, (slice(0, image.shape[0]), *window)), _part(label, tuple(window))
+        for axis, (i, part) in enumerate(zip(index, window, strict=True)):
+            image_CX, label_X = (
+                image_CX.index_select(axis + 1, i - part.start),
+                label_X.index_select(axis, i - part.start),
+            )
+        images.append(image_CX)
+        labels.append(label_X)
     return torch.stack(images), torch.stack(labels)
 
 

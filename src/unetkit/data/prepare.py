@@ -161,6 +161,7 @@ class CaseReader:
         else:
             self.name, self._reader = str(source), open_image(Path(source))
         info = self._reader.info
+        self.info = info
         self.shape: tuple[int, ...] = info.shape
         self.spacing = info.spacing
         try:

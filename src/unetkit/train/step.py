@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from unetkit.augment.apply import augment
 from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
-from unetkit.data.patches import PatchSampler, PreparedCase
+from unetkit.data.patches import PatchSampler, Pixels, PreparedCase
 from unetkit.losses.expression import Loss
 from unetkit.nets.build import UNet, centred
 from unetkit.plan.budget import Arithmetic, autocast, memory_format
@@ -29,8 +30,8 @@ class Batches:
         self.cases = tuple(cases)
         self.plan = plan
         self.sampler = PatchSampler(cases, plan.sampling.patch, plan.sampling.oversample, plan.seed)
-        self.images = [torch.from_numpy(case.image_CX) for case in self.cases]
-        self.labels = [torch.from_numpy(case.label_X) for case in self.cases]
+        self.images = [_tensor(case.image_CX) for case in self.cases]
+        self.labels = [_tensor(case.label_X) for case in self.cases]
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """image_BCX float32 and label_BX uint8 of `step`."""
@@ -44,6 +45,11 @@ class Batches:
             self.plan.augment,
             [numpy_generator(self.plan.seed, "augment", step, index) for index in batch],
         )
+
+
+def _tensor(pixels: Pixels) -> Tensor | Pixels:
+    """What is in memory as a tensor of the same memory; what lies on a disk as it is."""
+    return torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
 
 
 def train_step(

@@ -30,8 +30,10 @@ def validate(net: UNet, cases: Sequence[PreparedCase], plan: Plan) -> Validation
     legend = plan.data.legend
     rows: list[NDArray[np.float64]] = []
     for case in cases:
-        prediction = predictor.array(case.image_CX)
-        rows.append(dice(confusion(case.label_X, prediction, len(legend.classes))))
+        table = sum(
+            confusion(case.label(piece.region), piece.label_X, len(legend.classes)) for piece in predictor.regions(case)
+        )
+        rows.append(dice(np.asarray(table)))
     means = [mean_or_none([float(row[k]) for row in rows]) for k in range(len(legend.classes))]
     scored = [means[k] for k in legend.foreground]
     return Validation(
