@@ -8,9 +8,11 @@ offset, as in the Lobachevsky University Database (Kalyakulina et al., IEEE Acce
 from __future__ import annotations
 
 import functools
+import math
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,37 +34,49 @@ _BEATS = "NLRBAaJSVrFejnE/fQ?"
 _PEAKS = {"p": 1, "t": 3} | dict.fromkeys(_BEATS, 2)
 _SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
 KEPT = 1 << 26  # bytes of signals that are kept from one lead to the next
+AT_ONCE = 1 << 20  # values of longer ones that are decoded together
+# bytes per sample of the formats that are not compressed: https://wfdb.io/spec/signal-files.html
+_BYTES = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0, "212": 1.5, "310": 4 / 3,
+          "311": 4 / 3}  # fmt: skip
 _ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
 
 
 def open_image(path: Path, reading: Reading) -> RecordReader:  # noqa: ARG001  (the header says all)
-    """Open the recording whose header is `path`. Raises DataError: damaged, no signals; MachineError: no wfdb."""
+    """Open the recording whose header is `path`. Raises DataError: damaged, no signals, cut short; MachineError: no
+    wfdb."""
     header = _header(path)
     if not header.n_sig or not header.sig_len:
         raise DataError(f"{path}: the recording holds no signal; copy it again, with its .dat file, or leave it out")
     for file in signal_files(path):
         if not file.is_file():
             raise DataError(f"{path}: its signals are in {file.name}, which is not here; copy it beside the header")
+    _refuse_cut(path, header)
     return RecordReader(path, header)
 
 
 class RecordReader(ImageReader):
-    """Signals in their physical units, float32; decoded at the first `read` and kept. Gaps are NaN."""
+    """Signals in their physical units, float32. Gaps are NaN. Short recordings are decoded once and kept, long ones
+    are read by region."""
 
     def __init__(self, path: Path, header: Any) -> None:
-        spacing = (1.0 / float(header.fs),) if header.fs else None
-        super().__init__(
-            path, ImageInfo((int(header.sig_len),), int(header.n_sig), False, "float32", "bands", spacing=spacing)
-        )
+        super().__init__(path, _info(header))
         self._state = _state(path, *signal_files(path))
         self._signals_CX: Array | None = None
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (signals have neither)
-        if self._signals_CX is None:
-            with decoding(self.path, *_ERRORS):
-                small = self.info.channels * self.info.shape[0] * 4 <= KEPT
-                self._signals_CX = (_kept_signals if small else _signals)(self.path, self._state)
-        return self._signals_CX[(slice(None), *region.slices)].copy()
+        (length,), channels = self.info.shape, self.info.channels
+        with decoding(self.path, *_ERRORS):
+            if channels * length * 4 <= KEPT:
+                if self._signals_CX is None:
+                    self._signals_CX = _kept_signals(self.path, self._state, length)
+                return self._signals_CX[(slice(None), *region.slices)].copy()
+            part_CX = np.empty((channels, *region.shape), np.float32)
+            (start,), (stop,) = region.start, region.stop
+            step = max(1, AT_ONCE // channels)
+            for begin in range(start, stop, step):
+                end = min(stop, begin + step)
+                part_CX[:, begin - start : end - start] = _signals(self.path, begin, end)
+            return part_CX
 
     def close(self) -> None:
         self._signals_CX = None
@@ -87,8 +101,20 @@ def lead_names(path: Path) -> tuple[str, ...]:
 
 
 def signal_files(path: Path) -> tuple[Path, ...]:
-    """The files that hold the signals of a recording. Raises as `open_image`."""
-    return tuple(path.parent / name for name in dict.fromkeys(_header(path).file_name or ()))
+    """The files that hold the signals of a recording, of one in segments their headers too. Raises as `open_image`."""
+    header = _header(path)
+    found: dict[Path, None] = {}
+    for segment in getattr(header, "seg_name", None) or ():
+        if segment not in ("~", path.stem):  # ~: a gap
+            inner = path.parent / f"{segment}.hea"
+            found |= dict.fromkeys((inner, *(signal_files(inner) if inner.is_file() else ())))
+    found |= dict.fromkeys(path.parent / name for name in getattr(header, "file_name", None) or () if name != "~")
+    return tuple(found)
+
+
+def record_info(path: Path) -> ImageInfo:
+    """Length, leads and rate of a recording, from its header alone. Raises as `open_image`."""
+    return _info(_header(path))
 
 
 def is_wave_file(path: Path) -> bool:
@@ -107,8 +133,7 @@ def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...
     with decoding(path, *_ERRORS):
         marks = _quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
         pairs = [(int(n), str(s)) for n, s in zip(marks.sample, marks.symbol, strict=True)]
-    length = int(header.sig_len or 0)
-    spacing = (1.0 / float(header.fs),) if header.fs else None
+    (length,) = _info(header).shape
     if any(not 0 <= n < length for n, _ in pairs):
         worst = max(n for n, _ in pairs)
         raise DataError(f"{path}: a mark lies at sample {worst}, but the recording has {length}; copy both again")
@@ -123,7 +148,7 @@ def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...
     label_X[min(start for start, _ in known) : max(stop for _, stop in known) + 1] = 0
     for start, stop, value in waves:
         label_X[start : stop + 1] = value or UNMARKED
-    return label_X, ImageInfo((length,), 1, False, "uint8", "grey", spacing=spacing), notes
+    return label_X, replace(_info(header), channels=1, dtype="uint8", mode="grey", channel_names=()), notes
 
 
 def write_waves(
@@ -196,21 +221,63 @@ def _state(*files: Path) -> tuple[tuple[int, int], ...]:
 # Leads are read one by one, and each asks for its recording: what was read is kept while the files stay as they are.
 @functools.lru_cache(maxsize=256)
 def _kept_header(path: Path, _: tuple[tuple[int, int], ...]) -> Any:
-    return _quietly("rdheader", str(path.with_suffix("")))
+    name = str(path.with_suffix(""))
+    header = _quietly("rdheader", name)
+    return _quietly("rdheader", name, rd_segments=True) if getattr(header, "n_seg", None) else header
 
 
-def _signals(path: Path, _: tuple[tuple[int, int], ...]) -> NDArray[np.float32]:
-    """All signals of a recording, (leads, samples), in physical units."""
-    record = _quietly("rdrecord", str(path.with_suffix("")))
+def _signals(path: Path, start: int, stop: int) -> NDArray[np.float32]:
+    """Samples start … stop of all signals of a recording, (leads, samples), in physical units."""
+    record = _quietly("rdrecord", str(path.with_suffix("")), sampfrom=start, sampto=stop)
     return np.ascontiguousarray(record.p_signal.T, np.float32)
 
 
-_kept_signals = functools.lru_cache(maxsize=1)(_signals)
+@functools.lru_cache(maxsize=1)
+def _kept_signals(path: Path, _: tuple[tuple[int, int], ...], length: int) -> NDArray[np.float32]:
+    return _signals(path, 0, length)
 
 
 def _lead_names(header: Any) -> tuple[str, ...]:
     names = header.sig_name or [""] * int(header.n_sig or 0)
     return tuple(str(name or number) for number, name in enumerate(names))
+
+
+def _info(header: Any) -> ImageInfo:
+    faster = max(getattr(header, "samps_per_frame", None) or [1])
+    notes = ()
+    if faster > 1:
+        notes = (f"leads that were sampled more often (up to {faster} times) are averaged to {float(header.fs):g} Hz",)
+    return ImageInfo(
+        (int(header.sig_len or 0),),
+        int(header.n_sig or 0),
+        False,
+        "float32",
+        "bands",
+        spacing=(1.0 / float(header.fs),) if header.fs else None,
+        axes="T",
+        unit="s" if header.fs else "",
+        channel_names=_lead_names(header),
+        notes=notes,
+    )
+
+
+def _refuse_cut(path: Path, header: Any) -> None:
+    """Raise DataError where a file of signals is shorter than the header says."""
+    frames: dict[str, float] = {}
+    for name, fmt, each, offset in zip(
+        getattr(header, "file_name", None) or (), getattr(header, "fmt", None) or (),
+        getattr(header, "samps_per_frame", None) or (), getattr(header, "byte_offset", None) or (), strict=False,
+    ):  # fmt: skip
+        if fmt not in _BYTES:  # compressed: it shows when it is read
+            return
+        frames[name] = frames.get(name, float(offset or 0)) + _BYTES[fmt] * (each or 1) * int(header.sig_len)
+    for name, needed in frames.items():
+        has = (path.parent / name).stat().st_size
+        if has < math.floor(needed):
+            raise DataError(
+                f"{path.parent / name}: the file is truncated: it has {has} bytes, and the {header.sig_len} samples "
+                f"that {path.name} speaks of take {math.ceil(needed)}; copy it again, or leave the recording out"
+            )
 
 
 def _quietly(function: str, *arguments: Any, **options: Any) -> Any:
