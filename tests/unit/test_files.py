@@ -95,3 +95,29 @@ def test_json_is_written_with_ordinary_permissions(tmp_path: Path) -> None:
     files.write_json(tmp_path / "a.json", {"µ": 1})
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == {"µ": 1}
     assert (tmp_path / "a.json").stat().st_mode & 0o044 == 0o044
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "a.zarr"
+
+    def write(text: str, fail: bool) -> None:
+        with files.atomic_folder(target) as temporary:
+            (temporary / "deep").mkdir()
+            (temporary / "deep" / "x").write_text(text)
+            assert not target.exists() or (target / "deep" / "x").read_text() == "first"
+            if fail:
+                raise RuntimeError
+
+    for text, fail in (("half", True), ("first", False), ("half", True)):
+        if fail:
+            with pytest.raises(RuntimeError):
+                write(text, fail)
+        else:
+            write(text, fail)
+    assert (target / "deep" / "x").read_text() == "first"
+    (tmp_path / f".a-x{files.PARTIAL}.zarr").mkdir()  # what a killed process leaves
+    files.remove_partial(tmp_path)
+    assert os.listdir(tmp_path) == ["a.zarr"]
+    write("second", fail=False)
+    assert (target / "deep" / "x").read_text() == "second"
+    assert os.listdir(tmp_path) == ["a.zarr"]

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +40,42 @@ def atomic(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_folder(path.parent)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic`, for a result that is a folder: an empty hidden one beside `path` to fill, renamed at the end.
+
+    A folder that stands at `path` is replaced by it: whether it may be is for the caller to say. Between the two
+    renames of a replacement there is none for a moment. Raises MachineError: full disk, unwritable folder.
+    """
+    path = Path(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.stem}-", suffix=PARTIAL + path.suffix, dir=path.parent))
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o777 & ~umask)
+    old = temporary.with_name(f"{temporary.name}-old")
+    try:
+        with disk_errors(path):
+            yield temporary
+            for folder, _, names in os.walk(temporary):
+                for name in names:
+                    _sync(Path(folder, name))
+                _sync(Path(folder))
+            if path.exists():
+                path.rename(old)
+            temporary.rename(path)
+            _sync(path.parent)
+    finally:
+        if old.exists() and not path.exists():  # the second rename failed: what was there stays
+            old.rename(path)
+        for folder in (temporary, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -118,11 +152,15 @@ def locked(folder: Path) -> Iterator[None]:
 def remove_partial(folder: Path) -> None:
     """Remove what a killed process left half-written in `folder` (call it while holding the folder)."""
     for path in Path(folder).glob(f".*{PARTIAL}*"):
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make the system write a file or the names in a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -124,6 +124,7 @@ def create_image(
     like: Path | None = None,
     channel_names: tuple[str, ...] = (),
     classes: tuple[TargetClass, ...] = (),
+    reading: Reading = AS_THEY_ARE,
 ) -> ImageWriter:
     """Begin an image that is written by region (a context manager) and appears whole. The suffix decides the format.
 
@@ -139,7 +140,9 @@ def create_image(
         what = repr(suffix(path)) if path.suffix else "a name without suffix"
         can = ".png, " + ", ".join(s for f in formats() if f.writes for s in f.suffixes if s not in _NOT_FOR_MASKS)
         raise DataError(f"{path}: images are written as {can}, not as {what}")
-    target = Target(path, tuple(shape), channels, np.dtype(dtype), palette, compression, like, channel_names, classes)
+    target = Target(
+        path, tuple(shape), channels, np.dtype(dtype), palette, compression, like, channel_names, classes, reading
+    )
     return found.load().create_image(target)
 
 

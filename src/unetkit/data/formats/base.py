@@ -100,7 +100,8 @@ class TargetClass:
 class Target:
     """A file to be written. channels, dtype: of what is written, space left out; compression: "deflate", "none" …
     palette: RGB colours of the indices that are written. like: the image over which it lies, whose geometry (affine,
-    spacing, unit, axes, map) it takes. channel_names: of several channels. classes: what the values of a mask mean.
+    spacing, unit, axes, map) it takes, and reading: how that image was read (its axes, the level of a pyramid).
+    channel_names: of several channels. classes: what the values of a mask mean.
     """
 
     path: Path
@@ -112,6 +113,7 @@ class Target:
     like: Path | None = None
     channel_names: tuple[str, ...] = ()
     classes: tuple[TargetClass, ...] = ()
+    reading: Reading = AS_THEY_ARE
 
 
 @dataclass(frozen=True, slots=True)
