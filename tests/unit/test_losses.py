@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from unetkit.core.errors import PlanError
-from unetkit.losses import cross_entropy, dice, make_loss, parse_loss
+from unetkit.losses import cross_entropy, dice, make_loss, parse_loss, region_cross_entropy, region_dice
 
 SHAPES = [(7,), (5, 6), (3, 4, 5)]
 
@@ -200,3 +200,108 @@ def test_shapes_and_labels_that_do_not_fit_are_refused() -> None:
         dice(logits, torch.full((1, 4, 4), 7, dtype=torch.uint8))
     with pytest.raises(ValueError, match=r"2 classes need 2 weights, not \(3,\)"):
         cross_entropy(logits, torch.zeros(1, 4, 4, dtype=torch.uint8), torch.ones(3))
+
+
+def overlapping(space: tuple[int, ...], regions: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Logits, and bit masks in which regions overlap; a fifth is unlabelled."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(2, regions, *space, generator=generator, dtype=torch.float64)
+    label = torch.randint(0, 1 << regions, (2, *space), generator=generator, dtype=torch.uint8)
+    label[torch.rand(label.shape, generator=generator) < 0.2] = 255
+    return logits, label
+
+
+def naive_regions(logits: Tensor, label: Tensor, weights: list[float] | None = None) -> tuple[float, float]:
+    """Binary cross-entropy and Dice loss of every region, pixel by pixel."""
+    regions = logits.shape[1]
+    nll = asked = 0.0
+    overlap, predicted, truth = [0.0] * regions, [0.0] * regions, [0] * regions
+    for index in itertools.product(*(range(n) for n in label.shape)):
+        if int(label[index]) == 255:
+            continue
+        for k in range(regions):
+            p = 1 / (1 + math.exp(-float(logits[(index[0], k, *index[1:])])))
+            inside = bool(int(label[index]) & 1 << k)
+            w = 1.0 if weights is None else weights[k]
+            nll, asked = nll - (w * math.log(p) if inside else math.log(1 - p)), asked + 1
+            overlap[k] += p * inside
+            truth[k] += inside
+            predicted[k] += p
+    scores = [(2 * overlap[k] + 1e-5) / (predicted[k] + truth[k] + 1e-5) for k in range(regions) if truth[k]]
+    return (nll / asked if asked else 0.0), (1 - sum(scores) / len(scores) if scores else 0.0)
+
+
+@pytest.mark.parametrize("space", SHAPES)
+@pytest.mark.parametrize("regions", [1, 3, 7])
+def test_regions_equal_the_naive_loop(space: tuple[int, ...], regions: int) -> None:
+    logits, label = overlapping(space, regions)
+    ce, soft = naive_regions(logits, label)
+    assert float(region_cross_entropy(logits, label)) == pytest.approx(ce, rel=1e-11, abs=1e-12)
+    assert float(region_dice(logits, label)) == pytest.approx(soft, rel=1e-11, abs=1e-12)
+    both = make_loss("ce + 0.5*dice", regions, regions=True)(logits, label)
+    assert float(both) == pytest.approx(ce + 0.5 * soft, rel=1e-11)
+
+
+def test_weights_of_regions_are_those_of_their_own_pixels() -> None:
+    logits, label = overlapping((5, 6), 3)
+    weights = [0.5, 2.0, 4.0]
+    ours = make_loss("ce", 3, weights, regions=True)(logits, label)
+    assert float(ours) == pytest.approx(naive_regions(logits, label, weights)[0], rel=1e-11)
+    label[label == 255] = 0
+    target = torch.stack([(label >> k & 1).double() for k in range(3)], 1)
+    pos_weight = torch.tensor(weights, dtype=torch.float64)[:, None, None]
+    torchs = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, pos_weight=pos_weight)
+    torch.testing.assert_close(make_loss("ce", 3, weights, regions=True)(logits, label), torchs)
+
+
+@pytest.mark.parametrize("expression", ["ce", "dice", "0.3*ce + 2*dice"])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0]])
+def test_gradient_of_regions_is_the_numerical_one(expression: str, weights: list[float] | None) -> None:
+    logits, label = overlapping((3, 4), 3)
+    loss = make_loss(expression, 3, weights, regions=True)
+    assert torch.autograd.gradcheck(lambda x: loss(x, label), (logits.requires_grad_(),))
+
+
+def test_ignored_pixels_of_regions_get_no_gradient_and_nothing_labelled_costs_nothing() -> None:
+    logits, label = overlapping((5, 6), 3)
+    logits.requires_grad_()
+    loss = make_loss("ce + dice", 3, regions=True)
+    loss(logits, label).backward()
+    assert logits.grad is not None
+    assert float(logits.grad.abs().amax(1)[label == 255].max()) == 0
+    assert float(logits.grad.abs().amax(1)[label != 255].min()) > 0
+    half = logits.detach().to(torch.bfloat16).requires_grad_()
+    nothing = loss(half, torch.full_like(label, 255))
+    nothing.backward()
+    assert half.grad is not None
+    assert (float(nothing.detach()), float(half.grad.abs().max())) == (0, 0)
+
+
+def test_regions_in_bf16_and_int64_cost_the_same() -> None:
+    logits, label = overlapping((16, 17), 4)
+    loss = make_loss("ce + dice", 4, regions=True)
+    half = logits.to(torch.bfloat16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    exact = half.detach().float().requires_grad_()
+    a, b = loss(half, label), loss(exact, label.long())
+    torch.testing.assert_close(a, b)
+    a.backward()
+    b.backward()
+    assert half.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(half.grad, exact.grad.to(torch.bfloat16))
+
+
+def test_a_sure_region_costs_nothing_and_a_wrong_one_stays_finite() -> None:
+    logits = torch.full((1, 2, 4, 4), 200.0, requires_grad=True)
+    loss = make_loss("ce + dice", 2, regions=True)
+    assert float(loss(logits, torch.full((1, 4, 4), 3, dtype=torch.uint8)).detach()) == pytest.approx(0, abs=1e-6)
+    wrong = loss(logits, torch.zeros(1, 4, 4, dtype=torch.uint8))
+    assert float(wrong.detach()) == pytest.approx(200, rel=1e-3)
+
+
+def test_bit_masks_that_do_not_fit_are_refused() -> None:
+    label = torch.full((1, 4, 4), 8, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="label 8 found; the bit masks of 3 regions are 0 … 7, and 255 for unlabelled"):
+        region_dice(torch.zeros(1, 3, 4, 4), label)
+    with pytest.raises(ValueError, match="holds 7 regions and the unlabelled pixels, not 8 regions"):
+        region_dice(torch.zeros(1, 8, 4, 4), label)

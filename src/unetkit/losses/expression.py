@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unetkit.core.errors import PlanError, nearest
+from unetkit.losses.region_sums import region_sums
 from unetkit.losses.sums import Sums, soft_sums
 from unetkit.losses.terms import cross_entropy_of, dice_of
 
@@ -42,11 +43,15 @@ def parse_loss(expression: str) -> tuple[tuple[float, str], ...]:
     return tuple(terms)
 
 
-def make_loss(expression: str, classes: int, class_weights: Sequence[float] | None = None) -> Loss:
+def make_loss(
+    expression: str, classes: int, class_weights: Sequence[float] | None = None, regions: bool = False
+) -> Loss:
     """The function (logits (B, classes, *space), label (B, *space)) → scalar that `expression` describes.
 
     `class_weights`, one per class, weight the cross-entropy; Dice weighs its classes equally by itself. Labels of 255
-    are ignored. Raises PlanError: as `parse_loss`; class weights of the wrong number, negative or all zero.
+    are ignored. regions: the classes may overlap, labels are bit masks, and each class has a sigmoid of its own; a
+    weight is that of the class's own pixels beside all others. Raises PlanError: as `parse_loss`; class weights of the
+    wrong number, negative or all zero.
     """
     terms = parse_loss(expression)
     weights_K = None
@@ -58,8 +63,10 @@ def make_loss(expression: str, classes: int, class_weights: Sequence[float] | No
             )
         weights_K = torch.tensor(values)
 
+    sums_of = region_sums if regions else soft_sums
+
     def loss(logits_BKX: Tensor, label_BX: Tensor) -> Tensor:
-        sums = soft_sums(logits_BKX, label_BX, weights_K)
+        sums = sums_of(logits_BKX, label_BX, weights_K)
         total = terms[0][0] * TERMS[terms[0][1]](sums)
         for weight, name in terms[1:]:
             total = total + weight * TERMS[name](sums)

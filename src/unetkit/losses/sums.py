@@ -42,13 +42,7 @@ def soft_sums(logits_BKX: Tensor, label_BX: Tensor, weights_K: Tensor | None = N
 
     Labels are 0 … K−1, or `ignore`. Raises ValueError: shapes that do not belong together, a label outside that range.
     """
-    if logits_BKX.ndim < 2 or label_BX.shape != (logits_BKX.shape[0], *logits_BKX.shape[2:]):
-        raise ValueError(
-            f"logits {tuple(logits_BKX.shape)} need a label of shape (B, *space), not {tuple(label_BX.shape)}"
-        )
-    classes = logits_BKX.shape[1]
-    if weights_K is not None and weights_K.shape != (classes,):
-        raise ValueError(f"{classes} classes need {classes} weights, not {tuple(weights_K.shape)}")
+    classes = check_shapes(logits_BKX, label_BX, weights_K)
     counts = torch.bincount(label_BX.reshape(-1), minlength=max(classes, ignore + 1))
     counts[ignore] = 0
     if bool(counts[classes:].any()):
@@ -56,6 +50,18 @@ def soft_sums(logits_BKX: Tensor, label_BX: Tensor, weights_K: Tensor | None = N
         raise ValueError(f"label {found} found; {classes} classes allow 0 … {classes - 1}, and {ignore} for unlabelled")
     nll, weight, overlap, predicted = _SoftSums.apply(logits_BKX, label_BX, weights_K, ignore)  # type: ignore[no-untyped-call]
     return Sums(nll, weight, overlap, predicted, counts[:classes].to(overlap.dtype))
+
+
+def check_shapes(logits_BKX: Tensor, label_BX: Tensor, weights_K: Tensor | None) -> int:
+    """The number of classes. Raises ValueError where label or weights do not belong to the logits."""
+    if logits_BKX.ndim < 2 or label_BX.shape != (logits_BKX.shape[0], *logits_BKX.shape[2:]):
+        raise ValueError(
+            f"logits {tuple(logits_BKX.shape)} need a label of shape (B, *space), not {tuple(label_BX.shape)}"
+        )
+    classes = logits_BKX.shape[1]
+    if weights_K is not None and weights_K.shape != (classes,):
+        raise ValueError(f"{classes} classes need {classes} weights, not {tuple(weights_K.shape)}")
+    return classes
 
 
 class _SoftSums(torch.autograd.Function):

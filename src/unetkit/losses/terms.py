@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from unetkit.losses.region_sums import region_sums
 from unetkit.losses.sums import IGNORE, Sums, soft_sums
 
 # Added above and below the fraction of soft Dice. It only matters for structures of a few pixels: a class that does
@@ -37,6 +38,26 @@ def dice(logits_BKX: Tensor, label_BX: Tensor, ignore: int = IGNORE) -> Tensor:
     Shapes, return value and errors as `cross_entropy`.
     """
     return dice_of(soft_sums(logits_BKX, label_BX, None, ignore))
+
+
+def region_cross_entropy(
+    logits_BKX: Tensor, label_BX: Tensor, weights_K: Tensor | None = None, ignore: int = IGNORE
+) -> Tensor:
+    """Mean over labelled pixels and regions of the binary cross-entropy of sigmoid(logits), as torch's
+    BCEWithLogitsLoss; weights (K,) are its `pos_weight`: how much the pixels of each region weigh beside the others.
+
+    logits (B, K, *space) float, K ≤ 7; label (B, *space) bit masks, bit k where region k is, `ignore` where unlabelled.
+    Returns a scalar, float32. Raises ValueError for shapes or labels that do not fit.
+    """
+    return cross_entropy_of(region_sums(logits_BKX, label_BX, weights_K, ignore))
+
+
+def region_dice(logits_BKX: Tensor, label_BX: Tensor, ignore: int = IGNORE) -> Tensor:
+    """As `dice`, for regions that may overlap: p is the sigmoid of each, the mean runs over the regions that occur.
+
+    Shapes, return value and errors as `region_cross_entropy`.
+    """
+    return dice_of(region_sums(logits_BKX, label_BX, None, ignore))
 
 
 def cross_entropy_of(sums: Sums) -> Tensor:
