@@ -63,10 +63,10 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path):
             yield temporary
-            for folder, _, names in os.walk(temporary):
+            for inner, _, names in os.walk(temporary):
                 for name in names:
-                    _sync(Path(folder, name))
-                _sync(Path(folder))
+                    _sync(Path(inner, name))
+                _sync(Path(inner))
             if path.exists():
                 path.rename(old)
             temporary.rename(path)
