@@ -95,7 +95,7 @@ def _span(start: int, stop: int, have: int, want: int, kernel: Kernel) -> tuple[
 @lru_cache(maxsize=64)
 def _weights(start: int, stop: int, have: int, want: int, kernel: Kernel, low: int, high: int) -> sparse.csr_matrix:
     """The matrix (stop − start, high − low) that makes `start` … `stop` of the wanted grid from `low` … `high`.
-    Beyond its ends the image is continued by its last voxel."""
+    Beyond its ends the image is mirrored, the last voxel included."""
     index = np.arange(start, stop, dtype=np.int64)
     if kernel == "nearest":
         places, values = nearest(index, have, want)[:, None], np.ones((len(index), 1))
@@ -108,8 +108,8 @@ def _weights(start: int, stop: int, have: int, want: int, kernel: Kernel, low: i
         distance = np.abs(places - centre[:, None]) / max(1.0, have / want)
         values = _cubic(distance) if kernel == "cubic" else np.maximum(1 - distance, 0)
         values /= values.sum(axis=1, keepdims=True)
-    columns = np.clip(places, 0, have - 1).clip(low, high - 1) - low
-    # a voxel that is met twice (at the ends) stays so: sums have one order, whatever the region
+    columns = np.minimum(places % (2 * have), -(places + 1) % (2 * have)).clip(low, high - 1) - low
+    # a voxel that is met twice (at the ends) has two entries: sums have one order, whatever the region
     rows = np.arange(len(index) + 1) * places.shape[1]
     shape = (len(index), high - low)
     return sparse.csr_matrix((values.astype(np.float32).reshape(-1), columns.reshape(-1), rows), shape=shape)
