@@ -244,7 +244,7 @@ def _lead_names(header: Any) -> tuple[str, ...]:
 
 def _info(header: Any) -> ImageInfo:
     faster = max(getattr(header, "samps_per_frame", None) or [1])
-    notes = ()
+    notes: tuple[str, ...] = ()
     if faster > 1:
         notes = (f"leads that were sampled more often (up to {faster} times) are averaged to {float(header.fs):g} Hz",)
     return ImageInfo(

@@ -66,7 +66,7 @@ BUILT_IN = (
     Format("NumPy", (".npy",), _HERE + "numpy_arrays", "array", writes=True),
     Format("NumPy", (".npz",), _HERE + "numpy_arrays", "array", several=True),
     Format("WFDB", (".hea",), _HERE + "records", "signal"),
-    Format("EDF", (".edf",), _HERE + "edf", "signal"),
+    Format("EDF", (".edf", ".bdf"), _HERE + "edf", "signal"),
     Format("Parquet", (".parquet",), _HERE + "signal_tables", "signal", several=True),
 )
 
