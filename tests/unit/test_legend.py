@@ -415,8 +415,9 @@ def test_types_of_decoded_masks() -> None:
 def test_what_encode_refuses() -> None:
     with pytest.raises(DataError, match="the mask is coloured"):
         legend_of(0, 1).encode(np.zeros((3, 4, 4), np.uint8))
-    with pytest.raises(DataError, match="not numbers"):
-        legend_of(0, 1).encode(np.full((4, 4), np.nan))
+    with pytest.raises(DataError, match="the mask has pixels that are infinite; replace them by a value"):
+        legend_of(0, 1).encode(np.full((4, 4), np.inf))
+    assert (legend_of(0, 1).encode(np.full((4, 4), np.nan))[0] == IGNORE).all()
     assert legend_of(0, 1).encode(np.ones((2, 2), bool))[0].all()
     assert legend_of(0, 1).encode(np.zeros((0, 2), np.uint8))[0].shape == (0, 2)
 

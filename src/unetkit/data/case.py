@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -9,6 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from unetkit.data.formats.base import AS_THEY_ARE, Reading
+from unetkit.data.formats.paths import natural_key
 
 Source: TypeAlias = Path | NDArray[Any]
 """A file, or an array in memory."""
@@ -18,13 +20,50 @@ IGNORE = 255
 
 
 @dataclass(frozen=True, slots=True)
+class ClassFiles:
+    """A mask in several files (or arrays), one for each class: other than 0 where the class is. They may overlap.
+
+    files: (name of the class, its file). A class without a file for this image does not occur in it. The class of a
+    name in `UNLABELLED` marks what is not annotated.
+    """
+
+    files: tuple[tuple[str, Source], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFiles:
+    """A mask in several files, one for each object: other than 0 where the object is."""
+
+    files: tuple[Path, ...]
+
+
+Annotation: TypeAlias = Path | NDArray[Any] | ClassFiles | ObjectFiles
+"""A label: a file of any kind, an array, or several files."""
+
+UNLABELLED = ("ignore", "unlabelled", "unlabeled", "unannotated", "void")
+"""Names of a class that mark what is not annotated, in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenRegion:
+    """A class that a set defines by the values of its masks, such as `whole tumour: [1, 2, 3]`; regions may overlap.
+
+    codes: the values of its pixels. value: what is written where it is the last of the regions that hold a pixel.
+    """
+
+    name: str
+    codes: tuple[int, ...]
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One image with its label, where it has one.
 
     id: unique in its set; the stem that image and mask share, with the folders below the image folder (`rat1/a`).
     images: usually one file; one file per channel where the set is kept so (nnU-Net's `_0000`, `_0001`); or one array
     (channels, *space). Space is (Y, X) for images, (X, Y, Z) as NIfTI stores volumes, (X,) for signals.
-    label: the mask's file, or an array (*space); None where there is none.
+    label: the mask's file, its files, or an array (*space); None where there is none.
     group: patient, rat, slide … as a CSV gives it; None where it is not known.
     split: "train", "val" or "test" as folders or a CSV give it; None where nothing is said.
     channel: only this channel of the file is the image (one lead of a recording); None: all of them.
@@ -34,7 +73,7 @@ class Case:
 
     id: str
     images: tuple[Source, ...]
-    label: Source | None = None
+    label: Annotation | None = None
     group: str | None = None
     split: str | None = None
     channel: int | None = None
@@ -51,8 +90,21 @@ class Case:
 
     @property
     def mask_where(self) -> Path:
-        """What messages call the mask: its file, or `the label of sample ID` for an array."""
-        return self.label if isinstance(self.label, Path) else Path(f"the label of sample {self.id}")
+        """What messages call the mask: its file (of several the first, of objects their folder), or `the label of
+        sample ID` for an array."""
+        files = self.label_files
+        if not files:
+            return Path(f"the label of sample {self.id}")
+        return files[0].parent if isinstance(self.label, ObjectFiles) else files[0]
+
+    @property
+    def label_files(self) -> tuple[Path, ...]:
+        """The files of the label; none of an array."""
+        if isinstance(self.label, ObjectFiles):
+            return self.label.files
+        if isinstance(self.label, ClassFiles):
+            return tuple(source for _, source in self.label.files if isinstance(source, Path))
+        return (self.label,) if isinstance(self.label, Path) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +115,7 @@ class Discovery:
     cases: those with a label, in natural order. unlabelled_cases: images without a mask; orphans: masks without an
     image. notes: what the user should know.
     class_names, ignore: value → name, and the value of unlabelled pixels, where the set states them (a
-    `dataset.json`, the marks of recordings).
+    `dataset.json`, the marks of recordings). regions: instead of names, classes that may overlap (`dataset.json`).
     synthetic: the images are generated, not measured (a file SYNTHETIC.txt says so).
     """
 
@@ -75,6 +127,7 @@ class Discovery:
     notes: tuple[str, ...] = ()
     class_names: dict[int, str] = field(default_factory=dict)
     ignore: int | None = None
+    regions: tuple[GivenRegion, ...] = ()
     synthetic: bool = False
 
     @property
@@ -85,3 +138,22 @@ class Discovery:
             for case in self.unlabelled_cases
             for source in case.images
         )
+
+
+def make_discovery(
+    root: Path,
+    layout: str,
+    cases: Sequence[Case],
+    unlabelled: Sequence[Case] = (),
+    orphans: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+) -> Discovery:
+    """A discovery with everything in natural order."""
+    return Discovery(
+        root=root,
+        layout=layout,
+        cases=tuple(sorted(cases, key=lambda case: natural_key(case.id))),
+        unlabelled_cases=tuple(sorted(unlabelled, key=lambda case: natural_key(case.id))),
+        orphans=tuple(sorted(orphans, key=lambda p: natural_key(str(p)))),
+        notes=tuple(notes),
+    )

@@ -1,0 +1,80 @@
+"""Masks in parts: a file, a channel or an array for each class, read as one bit mask, and what its bits mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError
+from unetkit.data.legend import UNANNOTATED, Array, Ints, Legend, code
+
+MOST_PARTS = 62
+"""Bits of a whole number, the sign and one more left out."""
+
+
+def empty_bits(shape: tuple[int, ...], parts: int) -> Array:
+    """A bit mask for so many parts, with room for `UNANNOTATED` where that needs no more memory."""
+    return np.zeros(shape, np.uint8 if parts <= 8 else np.int32 if parts <= 30 else np.int64)
+
+
+def with_unannotated(bits: Array, nowhere: NDArray[np.bool_]) -> Array:
+    """The bit mask with `UNANNOTATED` where nothing is annotated."""
+    if not nowhere.any():
+        return bits
+    bits = bits.astype(np.int32) if bits.dtype == np.uint8 else bits
+    bits[nowhere] = UNANNOTATED
+    return bits
+
+
+def rearranged(values: Ints, parts: Sequence[str], order: Sequence[str]) -> Ints:
+    """Bit masks of `parts` as bit masks of `order`, which holds all of them; `UNANNOTATED` stays."""
+    result = np.zeros(len(values), np.int64)
+    for bit, name in enumerate(parts):
+        result |= (values >> bit & 1) << order.index(name)
+    result[values == UNANNOTATED] = UNANNOTATED
+    return result
+
+
+def in_legend(bits: Array, parts: Sequence[str], legend: Legend) -> tuple[Array, NDArray[np.bool_]]:
+    """A bit mask of `parts` as a mask that `legend.encode` takes; and whether a pixel is a stray: of several classes
+    that exclude each other. The last of them has it.
+
+    Where a part is called as the background, pixels of no part are `UNANNOTATED`.
+    Raises DataError: a part that is no class of the legend, a legend of colours or objects.
+    """
+    for name in parts:
+        if name not in legend.names:
+            raise DataError(
+                f"there is no class '{name}' among those of the model ({', '.join(legend.names)}); give its files the "
+                "name of a class, or leave them out"
+            )
+    if legend.kind not in ("values", "regions"):
+        raise DataError(f"the mask has a part for each class, but the masks of the model hold {legend.kind}")
+    values, inverse = _distinct(bits)
+    result, several = np.zeros(len(values), np.int64), np.zeros(len(values), bool)
+    where = [legend.names.index(name) for name in parts]
+    for bit, index in sorted(enumerate(where), key=lambda pair: pair[1]):
+        has = (values >> bit & 1 > 0) & (values != UNANNOTATED)
+        if legend.regions:
+            result[has] |= 1 << index
+        else:
+            several |= has & (result != 0)
+            result[has] = index + 1
+    if not legend.regions:
+        none = legend.background if legend.background not in where else None
+        coded = [UNANNOTATED if k is None else code(legend.classes[k].value) for k in (none, *range(len(legend.names)))]
+        result = np.array(coded, np.int64)[result]
+    elif not legend.apart:
+        result = legend.decode(result.astype(np.uint8)).astype(np.int64)
+    result[values == UNANNOTATED] = UNANNOTATED
+    return result[inverse], several[inverse]
+
+
+def _distinct(values_X: Array) -> tuple[Ints, Array]:
+    """Values that occur (all that can, of 8 bits), and the index among them of each element."""
+    if values_X.dtype == np.uint8:
+        return np.arange(256), values_X
+    values, inverse = np.unique(values_X.astype(np.int64), return_inverse=True)
+    return values, inverse.reshape(values_X.shape)
