@@ -1,4 +1,4 @@
-"""NIfTI volumes (.nii, .nii.gz), read by region and written whole, through nibabel.
+"""NIfTI volumes (.nii, .nii.gz), read and written by region; headers through nibabel.
 
 Axes are in the order of the file, (X, Y, Z), as nibabel gives them: what was trained on files predicts such arrays.
 Further axes of length 1 are no axes, so that a single slice is an image; a fourth axis holds channels (modalities, or
@@ -7,7 +7,7 @@ the classes of probabilities).
 
 from __future__ import annotations
 
-import gzip
+import io
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,132 +17,114 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
 from unetkit.core.errors import DataError
-from unetkit.core.files import write_bytes
-from unetkit.core.region import Region
-from unetkit.data.formats.base import (
-    Array,
-    ImageInfo,
-    ImageReader,
-    ImageWriter,
-    PaletteAs,
-    Reading,
-    Target,
-    decoding,
-    unreadable,
+from unetkit.data.formats.base import Array, ImageInfo, Reading, Target, decoding, unreadable
+from unetkit.data.formats.volumes import (
+    MOST_AXES,
+    Place,
+    VolumeReader,
+    VolumeWriter,
+    as_sixteen,
+    place_of,
+    refuse_reading,
+    space_axes,
 )
+from unetkit.data.formats.voxels import Layout, Voxels, open_file, unpack
 
 _ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, IndexError, OverflowError, zlib.error, ImageFileError,
     HeaderDataError, WrapStructError,
 )  # fmt: skip
 _MILLIMETRES = {"micron": 1e-3, "meter": 1e3}
-MOST_AXES = 3
+_SUFFIXES = (".nii", ".nii.gz")
+_MOST_CHANNELS = 16  # a longer fourth axis that the header says to be time is no list of modalities
+_LONGEST = 2**15 - 1  # NIfTI-1 counts with 16 bits
 
 
-def open_image(path: Path, reading: Reading) -> NiftiReader:  # noqa: ARG001  (the header says all)
-    """Open a NIfTI file. Raises DataError: damaged, no NIfTI, more than three axes and channels, no real numbers."""
+def open_image(path: Path, reading: Reading) -> NiftiReader:
+    """Open a NIfTI file. Raises DataError: damaged, no NIfTI, a time series, other axes, no real numbers."""
     with decoding(path, *_ERRORS):
         image = _load(path)
-    return NiftiReader(path, image)
+    reader = NiftiReader(path, image)
+    refuse_reading(path, reading, reader.info)
+    return reader
 
 
 def create_image(target: Target) -> NiftiWriter:
     """Begin a NIfTI file. Raises DataError: values that it does not hold."""
-    return NiftiWriter(target.path, target.shape, target.channels, target.dtype, target.like)
+    return NiftiWriter(target)
 
 
-class NiftiReader(ImageReader):
-    """Reads a compressed file whole, once, and keeps it (it cannot be entered in the middle); others by region."""
+class NiftiReader(VolumeReader):
+    """Reads a compressed file whole, once (it cannot be entered in the middle); others by region."""
 
     def __init__(self, path: Path, image: Any) -> None:
-        self._image = image
-        self._space, channels = _axes(path, image)
+        space, channels, notes = _axes(path, image)
         kind = np.dtype(image.get_data_dtype())
         if kind.kind not in "buif":
             raise DataError(f"{path}: values of the kind {kind} are not read; save real numbers, one file per channel")
-        scaled = image.dataobj.slope != 1 or image.dataobj.inter != 0
-        affine, spacing = _place(image, len(self._space))
-        super().__init__(
-            path,
-            ImageInfo(
-                shape=self._space,
-                channels=channels,
-                alpha=False,
-                dtype="float32" if scaled else kind.newbyteorder("=").name,
-                mode="grey" if channels == 1 else "bands",
-                spacing=spacing,
-                affine=affine,
-            ),
+        self._scale = (float(image.dataobj.slope), float(image.dataobj.inter))
+        affine, spacing = _place(image, len(space))
+        info = ImageInfo(
+            shape=space,
+            channels=channels,
+            alpha=False,
+            dtype="float32" if self._scale != (1, 0) else kind.newbyteorder("=").name,
+            mode="grey" if channels == 1 else "bands",
+            spacing=spacing,
+            affine=affine,
+            axes=space_axes(space),
+            unit="mm" if spacing is not None else "",
+            notes=notes,
         )
-        self._whole: Array | None = None
-        if not _compressed(path):
-            end = int(image.dataobj.offset) + kind.itemsize * int(np.prod(image.shape))
-            if end > path.stat().st_size:
-                raise unreadable(path, f"voxels end at byte {end}, the file at byte {path.stat().st_size}")
+        layout = Layout(space, channels, kind, offset=int(image.dataobj.offset))
+        packed = _compressed(path)
+        if not packed and (end := layout.offset + layout.nbytes) > path.stat().st_size:
+            raise unreadable(path, f"voxels end at byte {end}, the file at byte {path.stat().st_size}")
 
-    def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (NIfTI has neither)
-        data = self._image.dataobj
-        with decoding(self.path, *_ERRORS):
-            if _compressed(self.path):
-                if self._whole is None:
-                    self._whole = self._channels_first(np.asanyarray(data))
-                part_CX = self._whole[(slice(None), *region.slices)]
-            else:
-                inner = data[(*region.slices, *(slice(None),) * (len(self._image.shape) - len(region.start)))]
-                part_CX = self._channels_first(inner, region.shape)
-        return np.array(part_CX, self.info.dtype, order="C")
+        def load() -> Voxels:
+            return unpack(path, layout) if packed else Voxels(layout, open_file(path))
 
-    def _channels_first(self, array: Array, shape: tuple[int, ...] | None = None) -> Array:
-        array = array.reshape((*(shape or self._space), self.info.channels), order="F")
-        return np.moveaxis(array, -1, 0)
+        super().__init__(path, info, min(MOST_AXES, len(image.shape)), load, _ERRORS)
 
-    def close(self) -> None:
-        self._whole = None
+    def _values(self, stored_CX: Array) -> Array:
+        if self._scale != (1, 0):
+            stored_CX = apply_read_scaling(stored_CX, *self._scale)
+        return np.asarray(stored_CX, self.info.dtype)
 
 
-class NiftiWriter(ImageWriter):
-    """Collects the voxels in memory and writes them at the end, in the place and with the geometry of `like`."""
+class NiftiWriter(VolumeWriter):
+    """Written in the place and with the geometry of `like`; of a NIfTI file, with its header."""
 
-    def __init__(
-        self, path: Path, shape: tuple[int, ...], channels: int, dtype: np.dtype[np.generic], like: Path | None
-    ) -> None:
-        """`like`: the NIfTI file that this one lies over; None: voxels of 1 mm from the origin."""
+    def __init__(self, target: Target) -> None:
+        """Without `like`: voxels of 1 mm from the origin."""
+        dtype = target.dtype
         if dtype.kind not in "uif" or dtype == np.float16:
-            raise DataError(f"{path}: NIfTI files do not hold {dtype}; write integers or float32")
-        super().__init__(path, shape, channels, dtype)
-        self._like = like
-        self._array_CX: Array = np.empty((0,) * (1 + len(shape)), dtype)
+            raise DataError(f"{target.path}: NIfTI files do not hold {dtype}; write integers or float32")
+        layout = Layout(target.shape, target.channels, dtype.newbyteorder("<"))
+        super().__init__(target, layout, 31 if _compressed(target.path) else None)
+        self._target = target
 
-    def _open(self) -> None:
-        self._array_CX = np.zeros((self.channels, *self.shape), self.dtype)
-
-    def _write(self, region: Region, array_CX: Array) -> None:
-        self._array_CX[(slice(None), *region.slices)] = array_CX
-
-    def _finish(self) -> None:
-        space, template = self.shape, None
-        if self._like is not None:
-            with decoding(self._like, *_ERRORS):
-                template = _load(self._like)
-            if _axes(self._like, template)[0] != self.shape:
-                raise ValueError(f"{self.path}: {self.shape} does not lie over {self._like} of {template.shape}")
-            space = template.shape[:MOST_AXES]  # with the axes of length 1 that its image has
-        array = np.moveaxis(self._array_CX, 0, -1)
-        if self.channels == 1:
-            array = array[..., 0].reshape(space)
-        else:
-            array = array.reshape((*space, *(1,) * (MOST_AXES - len(space)), self.channels))
-        self._array_CX = np.empty((0,) * self._array_CX.ndim, self.dtype)
-        if template is None:
-            image = nibabel.Nifti1Image(array, np.eye(4), dtype=self.dtype)
-        else:
-            image = type(template)(array, template.affine, _bare(template.header), dtype=self.dtype)
-        content: bytes = image.to_bytes()
-        # without the time of day: equal masks are equal files
-        write_bytes(self.path, gzip.compress(content, 6, mtime=0) if _compressed(self.path) else content)
+    def _begin(self) -> tuple[bytes, bytes]:
+        place = place_of(self._target)
+        space = place.stored(self.shape)
+        shape = space if self.channels == 1 else (*space, *(1,) * (MOST_AXES - len(space)), self.channels)
+        header = _header_of(self._target.like)
+        if header is None:
+            header = _new_header(place, large=max(shape) > _LONGEST)
+        header.set_data_dtype(self.dtype.newbyteorder("<"))
+        header.set_data_shape(shape)
+        if self.channels > 1:
+            header["pixdim"][MOST_AXES + 1] = 1
+            header.set_xyzt_units(header.get_xyzt_units()[0])  # classes are no points in time
+        header.set_slope_inter(1, 0)
+        header.set_data_offset(header.single_vox_offset)
+        head = io.BytesIO()
+        header.write_to(head)
+        return b"", head.getvalue().ljust(header.get_data_offset(), b"\0")
 
 
 def _load(path: Path) -> Any:
@@ -152,46 +134,75 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _bare(header: Any) -> Any:
-    """A copy of the header that keeps where and how large the voxels are, and nothing that speaks of their values."""
-    bare = header.copy()
-    bare.extensions.clear()
-    for name in ("cal_min", "cal_max"):
-        bare[name] = 0
-    bare["descrip"] = b""
-    bare.set_slope_inter(None, None)
-    return bare
+def _header_of(like: Path | None) -> Any:
+    """What the header of a NIfTI file says of where and how large its voxels are, and nothing that speaks of their
+    values; None: another file."""
+    if like is None or not like.name.lower().endswith(_SUFFIXES):
+        return None
+    with decoding(like, *_ERRORS):
+        header = _load(like).header.as_byteswapped("<")
+    header.extensions.clear()
+    for name in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        header[name] = 0
+    for name in ("descrip", "aux_file", "intent_name"):
+        header[name] = b""
+    return header
+
+
+def _new_header(place: Place, large: bool) -> Any:
+    header = (nibabel.Nifti2Header if large else nibabel.Nifti1Header)()
+    header.set_data_shape((1, 1, 1))
+    header.set_xyzt_units("mm")
+    if place.affine is None and place.spacing is not None:
+        header.set_zooms((*place.spacing, *(1.0,) * (MOST_AXES - len(place.spacing))))
+        return header
+    affine = np.eye(4) if place.affine is None else place.affine
+    axes = affine[:3, :3] / np.maximum(np.sqrt((affine[:3, :3] ** 2).sum(0)), 1e-12)
+    square = np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
+    header.set_qform(affine, 1 if square else 0)  # quaternions turn, and cannot shear
+    header.set_sform(affine, 1)
+    return header
 
 
 def _compressed(path: Path) -> bool:
     return path.suffix.lower() == ".gz"
 
 
-def _axes(path: Path, image: Any) -> tuple[tuple[int, ...], int]:
-    """(shape of space, number of channels). Raises DataError."""
+def _axes(path: Path, image: Any) -> tuple[tuple[int, ...], int, tuple[str, ...]]:
+    """(shape of space, number of channels, what was guessed). Raises DataError."""
     shape = tuple(int(n) for n in image.shape)
     if 0 in shape or not shape:
         raise DataError(f"{path}: the file holds no voxel (its shape is {shape}); export it again")
-    if len(shape) == 5 and shape[3] == 1:  # NIfTI's own place for vectors
+    vector = len(shape) == 5 and shape[3] == 1  # NIfTI's own place for vectors
+    if vector:
         shape = (*shape[:3], shape[4])
+    sides = " × ".join(map(str, shape))
     if len(shape) > MOST_AXES + 1:
         raise DataError(
-            f"{path}: a file of {' × '.join(map(str, shape))} is no volume; volumes have three axes, and perhaps a "
-            "fourth of channels"
+            f"{path}: a file of {sides} is no volume; volumes have three axes, and perhaps a fourth of channels"
         )
     space, channels = list(shape[:MOST_AXES]), shape[MOST_AXES] if len(shape) > MOST_AXES else 1
+    notes = []
+    if channels > 1 and not vector and (unit := image.header.get_xyzt_units()[1]) in ("sec", "msec", "usec"):
+        if channels > _MOST_CHANNELS:
+            step = float(image.header["pixdim"][4])
+            raise DataError(
+                f"{path}: a time series of {sides} ({channels} volumes, one each {step:g} {unit}); a volume is read at "
+                "a time: split it (nibabel.funcs.four_to_three, or fslsplit), or save their mean"
+            )
+        notes.append(f"its fourth axis of {channels} is read as channels, though its header calls it time")
     while len(space) > 2 and space[-1] == 1:
         space.pop()
-    return tuple(space), channels
+    return tuple(space), channels, tuple(notes)
 
 
 def _place(image: Any, ndim: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """(the affine row by row, where the header states one; the size of a voxel in mm, where it is known)."""
+    """(the affine in mm row by row, where the header states one; the size of a voxel in mm, where it is known)."""
     header = image.header
     scale = _MILLIMETRES.get(header.get_xyzt_units()[0], 1.0)
     stated = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-    affine = image.affine
-    sizes = voxel_sizes(affine) if stated else np.array([*header.get_zooms(), 1.0, 1.0])
-    spacing = tuple(round(float(s) * scale, 6) for s in sizes[:ndim])
+    affine = np.diag([scale, scale, scale, 1.0]) @ image.affine
+    sizes = voxel_sizes(affine) if stated else np.array([*header.get_zooms(), 1.0, 1.0]) * scale
+    spacing = tuple(round(float(s), 6) for s in sizes[:ndim])
     known = all(0 < s < np.inf for s in spacing)
-    return tuple(float(v) for v in affine.ravel()) if stated else None, spacing if known else None
+    return as_sixteen(affine) if stated else None, spacing if known else None
