@@ -10,13 +10,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
-from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import image_paths, is_image_name, natural_key, suffix, suffixes
+from unetkit.data.case import Case, Discovery, make_discovery
+from unetkit.data.containers import from_case_folders, from_containers
+from unetkit.data.formats import (
+    AS_THEY_ARE,
+    Reading,
+    image_paths,
+    is_image,
+    is_label_name,
+    label_paths,
+    natural_key,
+    split_address,
+    suffix,
+    suffixes,
+)
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
 from unetkit.data.recordings import read_recordings
 from unetkit.data.sample import Sample, read_samples
 from unetkit.data.table import is_table, read_table
+from unetkit.data.walk import files, folders, walk
 
 __all__ = ["LAYOUTS", "SYNTHETIC", "Discovery", "discover", "images_of"]
 
@@ -25,21 +38,34 @@ SYNTHETIC = "SYNTHETIC.txt"
 
 LAYOUTS = (
     "images/ + masks/ (or labels/, annotations/) with equal names; train/, val/, test/ with such folders in each; one "
-    "folder with NAME.png + NAME_mask.png (or _seg, _label); imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask; "
+    "folder with NAME.png + NAME_mask.png (or _seg, _label); a folder for each case with its channels and its mask; "
+    "imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask; files that hold both (.h5, .zarr, .npz); "
     "WFDB recordings with marks of waves beside them (7.hea, 7.dat, 7.ii)"
 )
 
 
-def discover(data: str | Path | Sequence[Sample]) -> Discovery:
+def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE) -> Discovery:
     """Understand a folder or a CSV as a set of images and masks (see LAYOUTS), or take a list of samples as one.
 
-    Subfolders become part of the ids. Raises DataError: nothing there, no image, no pair (with examples of the names),
-    ambiguous pairs; and as `read_samples`.
+    Subfolders become part of the ids. reading: how the user wants the files to be read. Raises DataError: nothing
+    there, no image, no pair (with examples of the names), ambiguous pairs; and as `read_samples`.
     """
     if not isinstance(data, str | Path):
         return read_samples(data)
-    path = Path(data)
+    found = _discover(Path(data))
+    if reading == AS_THEY_ARE:
+        return found
+
+    def read_so(cases: Sequence[Case]) -> tuple[Case, ...]:
+        return tuple(dataclasses.replace(case, reading=reading) for case in cases)
+
+    return dataclasses.replace(found, cases=read_so(found.cases), unlabelled_cases=read_so(found.unlabelled_cases))
+
+
+def _discover(path: Path) -> Discovery:
     _exists(path)
+    if is_image(path) and (found := from_containers(path.parent, [path])):
+        return _marked(dataclasses.replace(found, root=path))
     if path.is_file():
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise DataError(f"{path}: this is a file; give the folder of images and masks, or a CSV of image,mask")
@@ -47,13 +73,13 @@ def discover(data: str | Path | Sequence[Sample]) -> Discovery:
     tables = [p for p in sorted(path.iterdir()) if p.suffix.lower() in (".csv", ".tsv") and is_table(p)]
     if len(tables) == 1:
         return _marked(read_table(tables[0]))
-    if headers := [p for p in _walk(path) if p.suffix.lower() == ".hea"]:
+    if headers := [p for p in walk(path) if p.suffix.lower() == ".hea"]:
         return _marked(read_recordings(path, headers))
-    folders = {p.name.casefold(): p for p in _folders(path)}
-    if "imagestr" in folders:
-        return _marked(read_nnunet(path, folders))
-    found = _from_folders(path) or _from_flat(path)
-    return _marked(found)
+    named_folders = {p.name.casefold(): p for p in folders(path)}
+    if "imagestr" in named_folders:
+        return _marked(read_nnunet(path, named_folders))
+    found = _from_folders(path) or from_containers(path, list(walk(path))) or from_case_folders(path)
+    return _marked(found or _from_flat(path))
 
 
 def images_of(path: str | Path) -> list[Path]:
@@ -63,11 +89,11 @@ def images_of(path: str | Path) -> list[Path]:
     Raises DataError: nothing there, no images.
     """
     target = Path(path)
-    if target.is_file():
+    if target.is_file() or is_image(target) or split_address(target)[1]:
         return [target]
     if not target.exists() and glob.has_magic(str(path)):
         names = glob.glob(str(path), recursive=True)
-        found = [Path(name) for name in names if is_image_name(Path(name)) and Path(name).is_file()]
+        found = [Path(name) for name in names if is_image(Path(name))]
         if not found:
             raise DataError(f"{path}: no image matches this pattern; images are {', '.join(suffixes())}")
         return sorted(found, key=lambda p: natural_key(str(p)))
@@ -76,11 +102,11 @@ def images_of(path: str | Path) -> list[Path]:
         images, masks = split_flat(named(own, target))
         paired = {mask for _, _, mask in pair(images, masks).found}
         return [p for p in own if p not in paired]
-    inner = [f for f in _folders(target) if folder_role(f.name) == ("images", "") or f.name.casefold() == "imagests"]
+    inner = [f for f in folders(target) if folder_role(f.name) == ("images", "") or f.name.casefold() == "imagests"]
     for folder in inner:
         if found := image_paths(folder):
             return found
-    holders = [f.name for f in _folders(target) if image_paths(f)]
+    holders = [f.name for f in folders(target) if image_paths(f)]
     where = (
         f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {', '.join(suffixes())}"
     )
@@ -99,8 +125,8 @@ def _from_folders(root: Path) -> Discovery | None:
     examples: tuple[list[Path], list[Path]] = ([], [])
     shown = ""
     for base, image_folder, mask_folder in siblings:
-        images = named(_walk(image_folder), image_folder) if image_folder else []
-        masks = named(_walk(mask_folder), mask_folder) if mask_folder else []
+        images = named(walk(image_folder), image_folder) if image_folder else []
+        masks = named(walk(mask_folder, label_paths), mask_folder) if mask_folder else []
         above = next(f.relative_to(root).parent.parts for f in (image_folder, mask_folder) if f)
         prefix = "/".join((*above, base) if base else above)
         pairs = pair(images, masks)
@@ -118,30 +144,31 @@ def _from_folders(root: Path) -> Discovery | None:
         raise _no_pair(root, *examples)
     splits = {case.split for case in cases} - {None}
     inside = f", in {', '.join(s for s in ('train', 'val', 'test') if s in splits)}" if splits else ""
-    return _discovery(root, shown + inside, cases, unlabelled, orphans, notes)
+    return make_discovery(root, shown + inside, cases, unlabelled, orphans, notes)
 
 
 def _from_flat(root: Path) -> Discovery:
     """Images and masks beside each other, told apart by the ends of their names."""
-    files = named(_walk(root), root)
-    if not files:
-        others = Counter(suffix(p).lower() or p.name for p in _files(root))
+    found = named(walk(root), root)
+    outlines = named((p for p in files(root) if is_label_name(p)), root)
+    if not found:
+        others = Counter(suffix(p).lower() or p.name for p in files(root))
         seen = ", ".join(f"{n} × {suffix}" for suffix, n in others.most_common(3))
         what = f"no images in this folder, only {seen}" if others else "this folder is empty"
         raise DataError(f"{root}: {what}; images are {', '.join(suffixes())}. Understood are: {LAYOUTS}")
-    images, masks = split_flat(files)
-    pairs = pair(images, masks)
+    images, masks = split_flat(found)
+    pairs = pair(images, masks or outlines)
     if not pairs.found:
         raise _no_pair(root, [i.path for i in images], [m.path for m in masks])
     cases, unlabelled = _as_cases(pairs, "")
     example = pairs.found[0]
     layout = f"one folder, masks told by their names ({example[1].name} + {example[2].name})"
-    return _discovery(root, layout, cases, unlabelled, [m.path for m in pairs.masks], [])
+    return make_discovery(root, layout, cases, unlabelled, [m.path for m in pairs.masks], [])
 
 
 def _siblings(folder: Path) -> Iterator[tuple[str, Path | None, Path | None]]:
     """(base, image folder, mask folder) below `folder`: (\"\", images, masks), (\"train\", train, train_masks) …"""
-    children = _folders(folder)
+    children = folders(folder)
     roles = {child: folder_role(child.name) for child in children}
     masks = _by_base(folder, [(roles[c][1], c) for c in children if roles[c][0] == "masks"], "masks")
     images = _by_base(folder, [(roles[c][1], c) for c in children if roles[c][0] == "images"], "images")
@@ -163,7 +190,7 @@ def _siblings(folder: Path) -> Iterator[tuple[str, Path | None, Path | None]]:
 def _by_base(folder: Path, found: list[tuple[str, Path]], what: str) -> dict[str, Path]:
     by_base: dict[str, Path] = {}
     for base, child in found:
-        if base in by_base and any(True for _ in _walk(child)):
+        if base in by_base and any(True for _ in walk(child)):
             raise DataError(
                 f"{folder}: two folders of {what}, {by_base[base].name} and {child.name}; move one away, or say in a "
                 "CSV of image,mask which to use"
@@ -185,19 +212,6 @@ def _as_cases(pairs: Pairs, prefix: str) -> tuple[list[Case], list[Case]]:
         return item.name if names[item.name.casefold()] == 1 else f"{item.name}{suffix(item.path)}"
 
     return [make(*found) for found in pairs.found], [make(own_name(i), i.path, None) for i in pairs.images]
-
-
-def _discovery(
-    root: Path, layout: str, cases: list[Case], unlabelled: list[Case], orphans: list[Path], notes: list[str]
-) -> Discovery:
-    return Discovery(
-        root=root,
-        layout=layout,
-        cases=tuple(sorted(cases, key=lambda case: natural_key(case.id))),
-        unlabelled_cases=tuple(sorted(unlabelled, key=lambda case: natural_key(case.id))),
-        orphans=tuple(sorted(orphans, key=lambda p: natural_key(str(p)))),
-        notes=tuple(notes),
-    )
 
 
 def _marked(found: Discovery) -> Discovery:
@@ -228,21 +242,3 @@ def _exists(path: Path) -> None:
         above = above.parent
     hint = nearest(above.name, os.listdir(above.parent))
     raise DataError(f"{path}: there is no such file or folder{hint or f' (in {above.parent})'}")
-
-
-def _folders(folder: Path) -> list[Path]:
-    found = [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith((".", "__"))]
-    return sorted(found, key=lambda p: natural_key(p.name))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All images below a folder, hidden ones left out, in natural order."""
-    yield from image_paths(folder)
-    for child in _folders(folder):
-        yield from _walk(child)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    yield from (p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
-    for child in _folders(folder):
-        yield from _files(child)

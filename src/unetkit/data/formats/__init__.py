@@ -24,7 +24,17 @@ from unetkit.data.formats.base import (
     TargetClass,
     decoding,
 )
-from unetkit.data.formats.paths import image_paths, is_image, is_image_name, is_series, natural_key, stem, suffix
+from unetkit.data.formats.paths import (
+    image_paths,
+    is_image,
+    is_image_name,
+    is_label_name,
+    is_series,
+    label_paths,
+    natural_key,
+    stem,
+    suffix,
+)
 from unetkit.data.formats.table import Format, format_of, formats, split_address, suffixes
 
 __all__ = [
@@ -46,7 +56,9 @@ __all__ = [
     "image_paths",
     "is_image",
     "is_image_name",
+    "is_label_name",
     "is_series",
+    "label_paths",
     "natural_key",
     "open_image",
     "probe",

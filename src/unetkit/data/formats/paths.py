@@ -11,8 +11,8 @@ from unetkit.data.formats.table import format_of, split_address
 def suffix(path: Path) -> str:
     """The suffix as it stands, `.nii.gz` and `.ome.tif` taken as one."""
     found = format_of(path)
-    if found is None:
-        return path.suffix
+    if found is None:  # the name of a series is the whole name of its folder
+        return "" if path.is_dir() else path.suffix
     own = max((s for s in found.suffixes if path.name.lower().endswith(s)), key=len)
     before = path.name[: -len(own)]
     if before.lower().endswith(".ome"):
@@ -45,6 +45,22 @@ def image_paths(folder: Path) -> list[Path]:
     """
     found = [path for path in Path(folder).iterdir() if is_image(path)]
     return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def label_paths(folder: Path) -> list[Path]:
+    """The labels directly in `folder`, in natural order: images, and what only labels are: outlines, tables."""
+    found = [p for p in Path(folder).iterdir() if is_image(p) or (is_label_name(p) and p.is_file())]
+    return sorted(found, key=lambda path: natural_key(path.name))
+
+
+def is_label_name(path: Path) -> bool:
+    """Whether the name is that of a label which is no image: outlines of objects, intervals of a signal."""
+    return path.suffix.lower() in LABEL_SUFFIXES and not path.name.startswith(".") and path.name not in NO_LABELS
+
+
+LABEL_SUFFIXES = (".geojson", ".gpkg", ".shp", ".json", ".csv", ".tsv")
+NO_LABELS = ("dataset.json", "metadata.json", "scores.csv", "scores.json", "split.csv")
+"""Files of these names are not labels, wherever they are."""
 
 
 def is_image(path: Path) -> bool:
