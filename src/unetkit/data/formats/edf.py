@@ -1,9 +1,9 @@
 """EDF, EDF+, BDF and BDF+ recordings: signals in physical units as open images with one axis; their annotations.
 
 The format (Kemp et al., "A simple format for exchange of digitized polygraphic recordings", 1992; EDF+: Kemp and
-Olivan, 2003; https://www.edfplus.info/specs/): a text header, then data records of equal duration, in each the samples of every
-signal one after the other, as 16-bit (BDF: 24-bit) integers. Records have their place by arithmetic, so any region of
-hours of recording is read without the rest. Nothing but numpy is needed.
+Olivan, 2003; https://www.edfplus.info/specs/): a text header, then data records of equal duration, in each the samples
+of every signal one after the other, as 16-bit (BDF: 24-bit) integers. Records have their place by arithmetic, so any
+region of hours of recording is read without the rest. Nothing but numpy is needed.
 """
 
 from __future__ import annotations
