@@ -11,6 +11,7 @@ from unetkit.data.formats.base import ImageReader, ImageWriter, Reading, Target,
 from unetkit.data.formats.raster import PngWriter, open_raster
 from unetkit.data.formats.tiff_read import open_tiff
 from unetkit.data.formats.tiff_write import TiffWriter
+from unetkit.data.formats.volumes import refuse_reading
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -25,7 +26,7 @@ _SIGNATURES = (
 
 
 def open_image(path: Path, reading: Reading) -> ImageReader:
-    """Open a picture for reading by region. Raises DataError: not an image, damaged."""
+    """Open a picture for reading by region. Raises DataError: not an image, damaged, axes or a level that do not fit."""
     with decoding(path, OSError), path.open("rb") as file:
         head = file.read(16)
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
@@ -34,7 +35,15 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
             f"{path}: this is not an image, whatever its suffix says (it begins with {head[:8]!r}); leave it out, or "
             "export it again as PNG or TIFF"
         )
-    return open_tiff(path, reading) if kind == "tiff" else open_raster(path, kind)
+    if kind == "tiff":
+        return open_tiff(path, reading)
+    reader = open_raster(path, kind)
+    try:
+        refuse_reading(path, reading, reader.info)
+    except BaseException:
+        reader.close()
+        raise
+    return reader
 
 
 def create_image(target: Target) -> ImageWriter:

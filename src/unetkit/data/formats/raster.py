@@ -79,12 +79,12 @@ def _info(path: Path, image: ImageFile.ImageFile, kind: str) -> ImageInfo:
         bits, colour = _png_depth(path)
         if bits == 16:  # Pillow would cut 16-bit colours to 8 bits
             channels, alpha = {0: (1, False), 2: (3, False), 4: (1, True), 6: (3, True)}.get(colour, (1, False))
-            return ImageInfo(shape, channels, alpha, "uint16", "rgb" if channels == 3 else "grey")
+            return ImageInfo(shape, channels, alpha, "uint16", "rgb" if channels == 3 else "grey", axes="YX")
     if image.mode not in _MODES:
         raise DataError(f"{path}: pixels of the kind '{image.mode}' are not read; save the file as grey or RGB")
     channels, alpha, mode = _MODES[image.mode]
     alpha = alpha or (mode == "palette" and "transparency" in image.info)
-    return ImageInfo(shape, channels, alpha, "uint8", mode, _orientation(path, image))
+    return ImageInfo(shape, channels, alpha, "uint8", mode, _orientation(path, image), axes="YX")
 
 
 def _orientation(path: Path, image: ImageFile.ImageFile) -> int:
