@@ -59,7 +59,7 @@ def check(data: Data, request: Request | None = None, *, listen: Listen | None =
             tell(Progress(task="check", done=done, fraction=done / total))
 
     return examine(
-        discover(data),
+        discover(data, request.reading),
         names=request.classes,
         ignore=request.ignore,
         background=request.background,
@@ -263,7 +263,8 @@ def _request(
     values = {"minutes": minutes, "steps": steps, "start": None if start is None else str(start)}
     given = {name: value for name, value in values.items() if value is not None}
     request = request or Request()
-    return Request.parse({**request.model_dump(), "trust": request.trust, **given}, "train")
+    not_written = {"trust": request.trust, "store": request.store}
+    return Request.parse({**request.model_dump(), **not_written, **given}, "train")
 
 
 def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:

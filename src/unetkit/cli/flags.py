@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _BUDGET = Group("How long", sort_key=1)
 _MASKS = Group("What the masks mean", sort_key=2)
-_CHOICES = Group("Decided for you unless given", sort_key=3)
+_FILES = Group("How files are read", sort_key=3)
+_CHOICES = Group("Decided for you unless given", sort_key=4)
 
 
 def whole(kind: object, tokens: Sequence[Token]) -> int:  # noqa: ARG001
@@ -94,6 +95,35 @@ class Masks:
             raise PlanError(f"--background {self.background}: write a value of the masks, or none{hint}") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """How files are read where they leave a choice."""
+
+    axes: Annotated[
+        str | None,
+        Parameter(group=_FILES, metavar="ZCYX", help="What the axes of the files are; else as they say, or guessed."),
+    ] = None
+    level: Annotated[
+        int | None,
+        Parameter(group=_FILES, metavar="N", converter=whole, help="Level of pyramids; 0 is the full resolution."),
+    ] = None
+    pixel_size: Annotated[
+        float | None,
+        Parameter(group=_FILES, metavar="SIZE", help="Level with pixels nearest to this size, in the file's unit."),
+    ] = None
+
+    def values(self) -> dict[str, Any]:
+        """As fields of a Request: those that are given. Raises PlanError: a level and a size, below 0."""
+        if self.level is not None and self.pixel_size is not None:
+            raise PlanError("--level and --pixel-size exclude each other; give one of them")
+        if self.level is not None and self.level < 0:
+            raise PlanError(f"--level {self.level}: must be 0 or more; 0 is the full resolution")
+        if self.pixel_size is not None and not 0 < self.pixel_size < float("inf"):
+            raise PlanError(f"--pixel-size {self.pixel_size:g}: must be above 0")
+        values = {"axes": self.axes, "level": self.level, "pixel_size": self.pixel_size}
+        return {name: value for name, value in values.items() if value is not None}
+
+
 Trust = Annotated[bool, Parameter(name="--trust", help="Import, and so run, code named module:name in the network.")]
 
 
@@ -122,6 +152,18 @@ class Choices:
         ),
     ] = None
     trust: Trust = False
+    view: Annotated[
+        Literal["auto", "2d", "2.5d", "3d"],
+        Parameter(group=_CHOICES, help="Volumes by slices, slices with neighbours, or whole; auto: by their spacing."),
+    ] = "auto"
+    store: Annotated[
+        bool,
+        Parameter(
+            negative="--no-store",
+            group=_CHOICES,
+            help="Copy what does not fit in memory, prepared, into RUN while training; --no-store: read it where it is.",
+        ),
+    ] = True
     start: Annotated[
         Path | None,
         Parameter(group=_CHOICES, metavar="RUN", help="Begin with the network and weights of this run (fine-tuning)."),
@@ -153,16 +195,16 @@ class Choices:
         given = set_fields(self.fields)
         if self.model is not None and not REFERENCE.fullmatch(self.model):
             preset(self.model)
-        names = ("seed", "precision", "layout", "device", "model", "trust")
+        names = ("seed", "precision", "layout", "device", "model", "trust", "view", "store")
         start = None if self.start is None else str(self.start)
         return {name: getattr(self, name) for name in names} | {"start": start, "settings": settings | given}
 
 
 # What holds where the user gives no option of a group.
-BUDGET, MASKS, CHOICES = Budget(), Masks(), Choices()
+BUDGET, MASKS, FILES, CHOICES = Budget(), Masks(), Files(), Choices()
 
 
-def make_request(*parts: Masks | Budget | Choices) -> Request:
+def make_request(*parts: Masks | Budget | Files | Choices) -> Request:
     """The Request that the options make. Raises PlanError, SpecError."""
     from unetkit.plan.plan import Request
 

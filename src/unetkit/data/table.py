@@ -1,15 +1,19 @@
-"""A CSV of image,mask,group,split: paths relative to the CSV's own folder."""
+"""A CSV of image,mask,group,split: paths relative to the CSV's own folder, into files too (`volumes.h5/raw`).
+
+Channels in files of their own have a column each: image,image2,image3,mask.
+"""
 
 from __future__ import annotations
 
 import csv
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
 from unetkit.data.case import Case, Discovery
-from unetkit.data.formats import natural_key, stem
+from unetkit.data.formats import natural_key, split_address, stem
 from unetkit.data.pairs import SPLITS
 
 _COLUMNS = {
@@ -20,10 +24,14 @@ _COLUMNS = {
 }
 
 
+_FURTHER = re.compile(r"(?:image|img|channel)[_ ]?\d+")
+"""Columns of further channels: image2, image_3, channel 4."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     line: int
-    image: Path
+    images: tuple[Path, ...]
     mask: Path | None
     group: str | None
     split: str | None
@@ -37,6 +45,7 @@ def read_table(path: Path) -> Discovery:
     """
     header, lines = _read(path)
     columns, notes = _columns(path, header)
+    further = sorted((name for name in columns if name not in _COLUMNS), key=natural_key)
     rows, missing = [], []
     for number, values in lines:
         cells = {name: values[i].strip() if i < len(values) else "" for name, i in columns.items()}
@@ -44,10 +53,15 @@ def read_table(path: Path) -> Discovery:
             raise DataError(
                 f"{path}, line {number}: no image is named; fill in the column '{header[columns['image']]}'"
             )
-        image = path.parent / cells["image"]
+        images = [path.parent / cells["image"]]
+        for name in further:
+            if not cells[name]:
+                raise DataError(f"{path}, line {number}: no file is named in the column '{header[columns[name]]}'")
+            images.append(path.parent / cells[name])
         mask = path.parent / cells["mask"] if cells["mask"] else None
-        missing += [(number, p) for p in (image, mask) if p is not None and not p.is_file()]
-        rows.append(_Row(number, image, mask, cells.get("group") or None, _split(path, number, cells.get("split", ""))))
+        missing += [(number, p) for p in (*images, mask) if p is not None and not split_address(p)[0].exists()]
+        split = _split(path, number, cells.get("split", ""))
+        rows.append(_Row(number, tuple(images), mask, cells.get("group") or None, split))
     if missing:
         number, file = missing[0]
         names = [p.name for p in file.parent.iterdir()] if file.parent.is_dir() else []
@@ -98,6 +112,9 @@ def _columns(path: Path, header: list[str]) -> tuple[dict[str, int], list[str]]:
             )
         if places:
             columns[column] = places[0]
+    for i, name in enumerate(names):
+        if _FURTHER.fullmatch(name):
+            columns[name] = i
     others = [header[i] for i in range(len(names)) if i not in columns.values() and names[i]]
     absent = [column for column in _COLUMNS if column not in columns]
     for name in others:
@@ -124,15 +141,15 @@ def _split(path: Path, line: int, text: str) -> str | None:
 def _discovery(path: Path, rows: list[_Row], notes: list[str]) -> Discovery:
     seen: dict[Path, int] = {}
     for row in rows:
-        if (first := seen.setdefault(row.image.resolve(), row.line)) != row.line:
+        if (first := seen.setdefault(row.images[0].resolve(), row.line)) != row.line:
             raise DataError(
-                f"{path}, line {row.line}: the image {row.image.name} is named before, in line {first}; keep one"
+                f"{path}, line {row.line}: the image {row.images[0].name} is named before, in line {first}; keep one"
             )
     if not any(row.mask for row in rows):
         raise DataError(f"{path}: none of the {len(rows)} rows names a mask; fill in the column of masks")
     cases = [
-        Case(name, (row.image,), row.mask, row.group, row.split)
-        for name, row in zip(_ids([row.image for row in rows]), rows, strict=True)
+        Case(name, row.images, row.mask, row.group, row.split)
+        for name, row in zip(_ids([row.images[0] for row in rows]), rows, strict=True)
     ]
     cases.sort(key=lambda case: natural_key(case.id))
     return Discovery(

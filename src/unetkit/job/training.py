@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from unetkit.core.errors import RunError
-from unetkit.core.events import Done, Event, Saved, Started
+from unetkit.core.events import Decided, Done, Event, Saved, Started
 from unetkit.core.files import locked, read_json, write_json
+from unetkit.data.patches import PreparedCase
 from unetkit.data.split import write_split
-from unetkit.data.store import prepare_cases
+from unetkit.data.store import Keep, prepare_cases
 from unetkit.job.finish import finish
 from unetkit.job.importing import is_imported
 from unetkit.job.record import first_command, record_command, record_timing
@@ -85,8 +88,10 @@ def _training(
     record_command(run)
     legend = plan.data.legend
     folder = run / "prepared"
-    train_cases = prepare_cases(understood.cases("train"), legend, plan.prepare, plan.seed, folder)
-    val_cases = prepare_cases(understood.cases("val"), legend, plan.prepare, plan.seed, folder / "val")
+    keep: Keep = "store" if request.store else "originals"
+    train_cases = prepare_cases(understood.cases("train"), legend, plan.prepare, plan.seed, folder, keep=keep)
+    val_cases = prepare_cases(understood.cases("val"), legend, plan.prepare, plan.seed, folder / "val", keep=keep)
+    yield from _where(train_cases, folder, request.store)
     record_timing(run, "prepare", time.perf_counter() - began)
     yield Started(task="train", total=plan.budget.steps or 0)
     outcome: Outcome = yield from fit(plan, train_cases, val_cases, run, log, should_stop, reserve)
@@ -102,6 +107,18 @@ def _training(
     shutil.rmtree(folder, ignore_errors=True)
     yield from finish(run, plan, understood.cases("val"), understood.diagnosis.groups.of, outcome.position)
     return True
+
+
+def _where(cases: Sequence[PreparedCase], folder: Path, store: bool) -> Generator[Event, None, None]:
+    """Say where the prepared cases are, where they are not all in memory."""
+    outside = sum(not isinstance(case.image_CX, np.ndarray) for case in cases)
+    if outside:
+        yield Decided(
+            what="prepare.store",
+            value=f"{outside} of {len(cases)} cases " + (f"in {folder}" if store else "where they are"),
+            why="they do not fit in a quarter of the free memory"
+            + ("; --no-store reads the originals instead" if store else ", and no copies were wanted"),
+        )
 
 
 def _refuse_foreign(run: Path) -> None:

@@ -58,7 +58,7 @@ def understand(
     Raises DataError where a finding stops training, RunError where the data are not those of the earlier run.
     """
     yield Started(task="check")
-    discovery = discover(data)
+    discovery = discover(data, request.reading)
     contents = digest(discovery.cases)
     if earlier is not None and earlier.data.digest != contents:
         raise RunError(
@@ -110,13 +110,14 @@ def digest(cases: Sequence[Case]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for case in cases:
         total.update(case.id.encode())
-        for source in (*case.images, *([] if case.label is None else [case.label])):
+        label = case.label_files or ([] if case.label is None else [case.label])
+        for source in (*case.images, *label):
             if isinstance(source, Path):
                 for path in files_behind(source):
                     total.update(path.name.encode())
                     with path.open("rb") as file:
                         total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-            else:
+            elif isinstance(source, np.ndarray):
                 total.update(f"{source.shape} {source.dtype.str} {case.spacing}".encode())
                 total.update(np.ascontiguousarray(source).data)
     return total.hexdigest()

@@ -14,6 +14,7 @@ from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
 from unetkit.core.errors import PlanError
 from unetkit.core.files import read_json, write_json
+from unetkit.data.formats.base import Reading
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import PreparePlan
 from unetkit.nets.spec import NetSpec, reference
@@ -155,6 +156,16 @@ class Request(Config):
     """A named network; in Python also a NetSpec, or a class of torch module (or `module:name` of one, with `trust`)."""
     trust: bool = Field(default=False, exclude=True)
     """Whether code named `module:name` may be imported. Never written down: every command says it again."""
+    axes: str | None = None
+    """What the axes of the files are, in their order, such as ZCYX; none: as the files say."""
+    level: int = Field(default=0, ge=0)
+    """Level of pyramids that is read; 0: full resolution."""
+    pixel_size: float | None = Field(default=None, gt=0)
+    """Instead of a level: the one whose pixels are nearest to this size, in the unit of the file."""
+    view: Literal["auto", "2d", "2.5d", "3d"] = "auto"
+    """How a network sees volumes: slice by slice, slices with their neighbours, or whole."""
+    store: bool = Field(default=True, exclude=True)
+    """Whether what does not fit in memory is copied, prepared, into the run folder; else it is read where it is."""
     start: str | None = None
     """The run folder whose network and weights training begins with."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -171,6 +182,21 @@ class Request(Config):
         if value is None or isinstance(value, str | NetSpec) or callable(value):
             return value
         raise ValueError("must be the name of a network, a NetSpec, or a class of torch module")
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read."""
+        return Reading((self.axes or "").upper(), self.level, self.pixel_size)
+
+    @field_validator("axes")
+    @classmethod
+    def _are_axes(cls, value: str | None) -> str | None:
+        if value is not None and (not value or set(value.upper()) - set("TCZYXS") or len(set(value)) < len(value)):
+            raise ValueError(
+                "axes are letters, each once, in the order of the file: X, Y, Z for space, C for channels, T for time,"
+                " such as ZCYX"
+            )
+        return value
 
     @field_serializer("settings", when_used="json")
     def _plain_settings(self, settings: dict[str, Any]) -> dict[str, Any]:
