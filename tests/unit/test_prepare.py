@@ -14,7 +14,7 @@ from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.prepare import CaseReader, PreparePlan, fit, normalise
-from unetkit.data.statistics import image_statistics
+from unetkit.data.statistics import Pixels, image_statistics
 
 
 def _save(path: Path, array: np.ndarray) -> Path:
@@ -175,7 +175,7 @@ def test_percentiles_do_not_erase_few_bright_spots() -> None:
 def test_statistics_of_a_set_are_those_of_its_images_together() -> None:
     images = [_random(30, 40, seed=s) // (s + 1) for s in range(3)]
     plan = PreparePlan(normalise="set")
-    fitted = fit(plan, (CaseReader(image, plan) for image in images))
+    fitted = fit(plan, (CaseReader(image, plan).pixels() for image in images))
     together = np.concatenate([image.reshape(-1) for image in images]).astype(np.float64)
     assert fitted.mean == pytest.approx((together.mean(),), rel=1e-6)
     assert fitted.std == pytest.approx((together.std(),), rel=1e-6)
@@ -198,7 +198,7 @@ def test_huge_images_are_measured_on_a_subset_of_blocks() -> None:
             return np.broadcast_to(rows, region.shape)[None]
 
     huge = Huge()
-    found = image_statistics(huge, PreparePlan())
+    found = image_statistics(Pixels(huge.shape, huge.channels), PreparePlan())
     assert 30e6 < huge.seen < 80e6
     assert found.mean[0] == pytest.approx(50_000, rel=0.02)
     assert found.std[0] == pytest.approx(100_000 / 12**0.5, rel=0.02)

@@ -1,13 +1,13 @@
 """From the pixels of a file to what a network sees. Training and prediction go through here, so they cannot differ.
 
-Three steps, each by region: the file's channels become the plan's channels (`to_channels`); the image's own statistics,
-or the set's, are measured in one bounded pass (`image_statistics`); pixels are shifted and scaled (`normalise`).
-`CaseReader` does all three for a case, a path or an array.
+Four steps, each by region: the file's channels become the plan's channels (`to_channels`); the image's own statistics,
+or the set's, are measured in one bounded pass (`image_statistics`); pixels are shifted and scaled (`normalise`), and
+brought to the grid that the plan wants (`grid_of`). `CaseReader` does all of it for a case, a path or an array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -21,13 +21,23 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
+from unetkit.data.grid import DIRECTIONS, Grid, make_grid
+from unetkit.data.resample import Kernel
 from unetkit.data.source import ArrayImage, open_case
-from unetkit.data.statistics import SAMPLES, PixelSource, Statistics, image_statistics
+from unetkit.data.statistics import SAMPLES, Pixels, Statistics, image_statistics
 
 Float = NDArray[np.float32]
 Array = NDArray[Any]
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
+# Units of length in metres: spacings in one are turned into another.
+UNITS = {
+    **dict.fromkeys(("nm", "nanometer"), 1e-9),
+    **dict.fromkeys(("µm", "um", "micron", "micrometer"), 1e-6),
+    **dict.fromkeys(("mm", "millimeter"), 1e-3),
+    **dict.fromkeys(("cm", "centimeter"), 1e-2),
+    **dict.fromkeys(("m", "meter", "metre"), 1.0),
+}
 
 
 class PreparePlan(Config):
@@ -36,18 +46,32 @@ class PreparePlan(Config):
     colour: "grey" (1 channel, colours by luminance), "rgb" (3 channels, grey repeated), "bands" (as they are), or
     "tokens": whole numbers from 0 that stand for things (characters), never normalised.
     normalise: "image" (each by its own statistics), "set" (by `mean` … `high` below, one value per channel), "none".
-    method: "zscore", or "percentile": clipped to the `clip` percentiles first, for 16 bits and floats with outliers.
+    method: "zscore"; "percentile": clipped to the `clip` percentiles first, for 16 bits and floats with outliers;
+    "window": the same, measured on the foreground of the set alone, for scales that mean something (Hounsfield units;
+    Isensee 2021, nnU-Net, online methods).
+    spacing: what images are resampled to, one length per axis in `unit`; None: they stay. unit: "": that of the images.
+    orientation: where the axes of volumes shall point ("RAS": right, front, top); "": they stay as they are.
+    thick: how images are resampled along an axis of far longer voxels than the others.
     """
 
     channels: int = Field(1, ge=1)
     colour: Literal["grey", "rgb", "bands", "tokens"] = "grey"
     normalise: Literal["image", "set", "none"] = "image"
-    method: Literal["zscore", "percentile"] = "zscore"
+    method: Literal["zscore", "percentile", "window"] = "zscore"
     clip: tuple[float, float] = (0.5, 99.5)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    spacing: tuple[float, ...] | None = None
+    unit: str = ""
+    orientation: str = ""
+    thick: Kernel = "nearest"
+
+    @property
+    def clips(self) -> bool:
+        """Whether values are cut to a range."""
+        return self.method != "zscore"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -55,6 +79,18 @@ class PreparePlan(Config):
             raise ValueError(f"colour '{self.colour}' goes with channels {needed}, not {self.channels}")
         if self.colour == "tokens" and self.normalise != "none":
             raise ValueError(f"tokens are numbers of things: normalise must be none, not {self.normalise}")
+        if self.colour == "tokens" and self.spacing is not None:
+            raise ValueError("tokens are numbers of things, and cannot be resampled: spacing must be none")
+        if self.method == "window" and self.normalise == "image":
+            raise ValueError("method 'window' is one window for all images: it goes with normalise 'set', not 'image'")
+        if self.spacing is not None and not all(0 < v < float("inf") for v in self.spacing):
+            raise ValueError(f"spacing holds one length above 0 per axis, not {self.spacing}")
+        named = [directions for code in self.orientation for directions in DIRECTIONS if code in directions]
+        if self.orientation and (len(self.orientation) != 3 or sorted(named) != sorted(DIRECTIONS)):
+            raise ValueError(
+                f"orientation is three letters, one of L or R, one of P or A, one of I or S, such as RAS, not "
+                f"'{self.orientation}'"
+            )
         if not 0 <= self.clip[0] < self.clip[1] <= 100:
             raise ValueError(f"clip holds two percentiles in ascending order between 0 and 100, not {self.clip}")
         for name in ("mean", "std", "low", "high"):
@@ -87,16 +123,57 @@ def to_channels(raw_CX: Array, info: ImageInfo, plan: PreparePlan, path: Path | 
     )
 
 
-def fit(plan: PreparePlan, sources: Iterable[PixelSource], samples: int = SAMPLES // 8) -> PreparePlan:
+def fit(plan: PreparePlan, sources: Iterable[Pixels], samples: int = SAMPLES // 8) -> PreparePlan:
     """The plan with the statistics of a set filled in (`normalise == "set"`; other plans come back as they are).
 
-    `sources` may open its images one after the other; `samples` pixels of each are kept for percentiles.
+    `sources` may open its images one after the other; `samples` pixels of each are kept for percentiles. With method
+    "window" they say which pixels are foreground. Raises DataError: none is.
     """
     if plan.normalise != "set":
         return plan
     found = image_statistics(sources, plan, samples)
+    if plan.method == "window" and not (found.high > found.low).all():
+        raise DataError(
+            "prepare.method=window measures the classes of interest, and the masks of the training set have none of "
+            "them; mark some, or set prepare.method=percentile and prepare.normalise=image"
+        )
     values = {name: tuple(float(v) for v in getattr(found, name)) for name in ("mean", "std", "low", "high")}
     return PreparePlan.parse(plan.model_dump() | values, "statistics of the set")
+
+
+def grid_of(info: ImageInfo, plan: PreparePlan) -> Grid:
+    """The prepared grid over that of an image. Raises DataError: a plan for images of other axes."""
+    if plan.spacing is not None and len(plan.spacing) != len(info.shape):
+        raise DataError(
+            f"images are resampled to {len(plan.spacing)} spacings (prepare.spacing), but this one has "
+            f"{len(info.shape)} axes; predict images like those it was trained on"
+        )
+    if plan.spacing is None and not plan.orientation:
+        return Grid.same(info.shape)
+    scale = _scale(info.unit, plan.unit)
+    spacing = None if info.spacing is None or scale is None else [scale * v for v in info.spacing]
+    affine = info.affine if len(info.shape) == 3 else None
+    return make_grid(info.shape, spacing, affine, plan.spacing, plan.orientation, plan.thick)
+
+
+def _scale(unit: str, wanted: str) -> float | None:
+    """From one unit to another; None where they measure different things. What is not stated is taken to be alike."""
+    if not unit or not wanted or unit == wanted:
+        return 1.0
+    return UNITS[unit] / UNITS[wanted] if unit in UNITS and wanted in UNITS else None
+
+
+def _doubts(info: ImageInfo, plan: PreparePlan) -> tuple[str, ...]:
+    """What the plan asks of an image and its header does not tell."""
+    target = "" if plan.spacing is None else f"{' × '.join(f'{v:g}' for v in plan.spacing)} {plan.unit}".rstrip()
+    notes = []
+    if target and info.spacing is None:
+        notes.append(f"its spacing is not known: it is taken to be {target}, as the network expects")
+    elif target and _scale(info.unit, plan.unit) is None:
+        notes.append(f"its spacing is in {info.unit}, the network's in {plan.unit}: it is taken to be {target}")
+    if plan.orientation and info.affine is None and len(info.shape) == 3:
+        notes.append(f"where its axes point is not known: they are taken to be {plan.orientation}")
+    return tuple(notes)
 
 
 def given_statistics(plan: PreparePlan) -> Statistics:
@@ -115,7 +192,7 @@ def given_statistics(plan: PreparePlan) -> Statistics:
 
 
 def normalise(image_CX: Float, statistics: Statistics, plan: PreparePlan) -> Float:
-    """(image − mean) / deviation per channel, after clipping where the method is "percentile". A new float32 array.
+    """(image − mean) / deviation per channel, after clipping where the method is so. A new float32 array.
 
     Pixels that are not finite become 0, the mean. `plan.normalise == "none"` changes nothing else.
     """
@@ -126,7 +203,7 @@ def normalise(image_CX: Float, statistics: Statistics, plan: PreparePlan) -> Flo
     out_CX = np.array(image_CX, np.float32)
     finite = np.isfinite(out_CX)
     if plan.normalise != "none":
-        if plan.method == "percentile":
+        if plan.clips:
             np.clip(out_CX, low, high, out=out_CX)
         out_CX -= mean
         out_CX /= std
@@ -136,14 +213,18 @@ def normalise(image_CX: Float, statistics: Statistics, plan: PreparePlan) -> Flo
 
 
 class CaseReader:
-    """All files of a case, an image file, or an array in memory, as one normalised image read by region.
+    """All files of a case, an image file, or an array in memory, as one normalised image read by region, on the grid
+    that the plan wants.
+
+    info: what the header of the file says. grid: how the prepared image lies over the file's. shape, spacing: of the
+    prepared image. notes: what the plan asks and the header does not tell, in sentences for the user.
 
     An array has `ndim` axes of space, and perhaps one of channels before or behind them: (H, W), (H, W, C), (C, H, W).
     Which it is, is told by the number of channels; a fourth channel beside three colours (alpha) is left out. Use as a
     context manager, or `close` it.
 
-    Raises DataError: an unreadable file, channel files of different sizes, channels the plan's network cannot take, an
-    array of a shape or type that is no image.
+    Raises DataError: an unreadable file, channel files of different sizes, channels or axes the plan's network cannot
+    take, an array of a shape or type that is no image.
     """
 
     def __init__(
@@ -160,21 +241,26 @@ class CaseReader:
             self.name, self._reader = source.id, open_case(source)
         else:
             self.name, self._reader = str(source), open_image(Path(source))
-        info = self._reader.info
-        self.info = info
-        self.shape: tuple[int, ...] = info.shape
-        self.spacing = info.spacing
+        self.info = info = self._reader.info
         try:
             # refuse wrong channels now, not in the middle of a run
-            nothing_CX = np.zeros((info.channels, *(0,) * len(self.shape)), np.uint8)
+            nothing_CX = np.zeros((info.channels, *(0,) * len(info.shape)), np.uint8)
             to_channels(nothing_CX, info, plan, self._reader.path)
+            self.grid = grid_of(info, plan)
+        except DataError as error:
+            self.close()
+            named = str(self._reader.path) in str(error)
+            raise error if named else DataError(f"{self._reader.path}: {error}") from None
         except BaseException:
             self.close()
             raise
+        self.shape = self.grid.shape
+        self.spacing = None if info.spacing is None else self.grid.spacing(info.spacing)
+        self.notes = _doubts(info, plan)
 
     @property
     def whole(self) -> Region:
-        """The region of all pixels."""
+        """The region of all prepared pixels."""
         return Region.of(self.shape)
 
     @property
@@ -182,16 +268,23 @@ class CaseReader:
         """What `read` normalises with: measured on first use where the plan says "image"."""
         if self._statistics is None:
             measured = self.plan.normalise == "image"
-            self._statistics = image_statistics(self, self.plan) if measured else given_statistics(self.plan)
+            self._statistics = image_statistics(self.pixels(), self.plan) if measured else given_statistics(self.plan)
         return self._statistics
 
-    def channels(self, region: Region) -> Float:
-        """The plan's channels of a region inside the image, (C, *shape) float32, not normalised."""
-        return to_channels(self._reader.read(region), self._reader.info, self.plan, self._reader.path)
+    def pixels(self, wanted: Callable[[Region], NDArray[np.bool_]] | None = None) -> Pixels:
+        """The image as statistics are measured on it: on its own grid. `wanted`: the pixels of a region that count."""
+        info = self.info
+        backwards = info.axes.startswith("X") or (not info.axes and info.affine is not None)
+        return Pixels(info.shape, self.channels, info.chunk, backwards and len(info.shape) > 1, wanted)
+
+    def channels(self, own: Region) -> Float:
+        """The plan's channels of a region of the image's own grid, (C, *shape) float32, not normalised."""
+        return to_channels(self._reader.read(own), self.info, self.plan, self._reader.path)
 
     def read(self, region: Region) -> Float:
-        """A region inside the image, (C, *shape) float32, normalised."""
-        return normalise(self.channels(region), self.statistics, self.plan)
+        """A region inside the prepared image, (C, *shape) float32, normalised."""
+        own = self.grid.own_for(region)
+        return self.grid.bring(normalise(self.channels(own), self.statistics, self.plan), own, region)
 
     def close(self) -> None:
         """Close the files."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from unetkit.core.files import atomic, write_json
+from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.masks import read_label
 from unetkit.data.prepare import CaseReader
@@ -77,7 +78,7 @@ def write_examples(run: Path, model: Model, predictor: Predictor, cases: Sequenc
 def show(case: Case, model: Model, prediction_X: Label) -> Shown:
     """The pictures of a case of any number of axes."""
     with CaseReader(case, model.prepare) as reader:
-        image_CX, spacing = reader.channels(reader.whole), reader.spacing
+        image_CX, spacing = reader.channels(Region.of(reader.grid.own)), reader.info.spacing
     truth_X = read_label(case, model.legend)[0]
     wanted_X = np.isin(truth_X, model.legend.foreground)
     if not wanted_X.any():

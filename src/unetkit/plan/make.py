@@ -17,6 +17,7 @@ from unetkit.data.case import Case
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import CaseReader, fit
 from unetkit.data.sizes import units
+from unetkit.data.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec, reference
@@ -85,7 +86,8 @@ def make_plan(
     _check_patch(plan)
     candidates = candidates_of(plan, request)
     if "prepare.mean" not in settings and not plan.prepare.mean:  # those of --start stay
-        plan = plan.model_copy(update={"prepare": fit(plan.prepare, _readers(cases, plan))})
+        samples = min(SAMPLES // 8, MOST_SAMPLES // len(cases))
+        plan = plan.model_copy(update={"prepare": fit(plan.prepare, _pixels(cases, plan), samples)})
     plan, why_machine = yield from with_arithmetic(plan, request, candidates[min(1, len(candidates) - 1)])
     finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
@@ -246,10 +248,10 @@ def _check_patch(plan: Plan) -> None:
     raise PlanError(f"sampling.patch {patch}: this network needs multiples of {facts.divisor}; {fits} would fit")
 
 
-def _readers(cases: Sequence[Case], plan: Plan) -> Generator[CaseReader, None, None]:
+def _pixels(cases: Sequence[Case], plan: Plan) -> Generator[Pixels, None, None]:
     for case in cases:
         with CaseReader(case, plan.prepare) as reader:
-            yield reader
+            yield reader.pixels()
 
 
 def show(plan: Plan, dotted: str) -> str:
