@@ -85,5 +85,9 @@ class _Joined(ImageReader):
         joined_CX = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return joined_CX if self._channel is None else joined_CX[self._channel : self._channel + 1]
 
+    def masked(self, region: Region) -> Array | None:
+        found = [mask for reader in self._readers if (mask := reader.masked(region)) is not None]
+        return np.logical_or.reduce(found) if found else None
+
     def close(self) -> None:
         self._files.close()

@@ -149,6 +149,10 @@ class ImageReader(ABC):
     @abstractmethod
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array: ...
 
+    def masked(self, region: Region) -> Array | None:  # noqa: ARG002  (few formats have masks)
+        """Which pixels the file itself marks as holding nothing, other than by `nodata`: bool (*shape), or None."""
+        return None
+
     def close(self) -> None:  # noqa: B027  (most readers hold nothing open)
         """Let go of the file and of what was kept of it."""
 
