@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unetkit.core.errors import DataError
+from unetkit.data.formats import maps
 from unetkit.data.formats.base import ImageReader, ImageWriter, Reading, Target, decoding
 from unetkit.data.formats.raster import PngWriter, open_raster
 from unetkit.data.formats.tiff_read import open_tiff
@@ -26,7 +27,7 @@ _SIGNATURES = (
 
 
 def open_image(path: Path, reading: Reading) -> ImageReader:
-    """Open a picture for reading by region. Raises DataError: not an image, damaged, axes or a level that do not fit."""
+    """Open a picture for reading by region. Raises DataError: not an image, damaged, axes or a level that it has not."""
     with decoding(path, OSError), path.open("rb") as file:
         head = file.read(16)
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
@@ -35,6 +36,12 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
             f"{path}: this is not an image, whatever its suffix says (it begins with {head[:8]!r}); leave it out, or "
             "export it again as PNG or TIFF"
         )
+    if kind == "tiff" and maps.is_map(path):
+        if maps.has_rasterio():
+            return maps.open_image(path, reading)
+        picture = open_tiff(path, reading)
+        picture.info = maps.without_place(picture.info)
+        return picture
     if kind == "tiff":
         return open_tiff(path, reading)
     reader = open_raster(path, kind)
@@ -49,7 +56,7 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
 def create_image(target: Target) -> ImageWriter:
     """Begin a PNG (uint8, uint16; 1 to 4 channels; collected in memory) or a TIFF (integers and floats, any number of
     channels; tiled, in bounded memory when regions come in row bands). Of uint8 and uint16, 2 channels are grey and
-    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane.
+    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. A TIFF over a map is a GeoTIFF.
 
     Raises DataError: what the format cannot hold.
     """
@@ -64,5 +71,7 @@ def create_image(target: Target) -> ImageWriter:
     if path.suffix.lower() == ".png":
         return PngWriter(path, shape, channels, kind, palette, target.compression)
     if path.suffix.lower() in (".tif", ".tiff"):
+        if target.like is not None and maps.is_map(target.like) and maps.has_rasterio():
+            return maps.create_image(target)
         return TiffWriter(path, shape, channels, kind, palette, target.compression)
     raise DataError(f"{path}: images are written as .png, .tif or .tiff, not as {path.suffix!r}, which may lose values")
