@@ -58,12 +58,17 @@ def understand(path: Path, header: Sequence[str], numeric: Sequence[bool]) -> Co
     return Columns(time, scale, label, channels, tuple(names[i] or str(i) for i in channels), unused)
 
 
+def with_unit(name: str) -> tuple[str, float]:
+    """(name of a time without its unit, seconds in it): `time (ms)` and `time_ms` are ("time", 0.001)."""
+    if (match := _WITH_UNIT.match(name)) and (unit := match[2] or match[3]) in _UNITS:
+        return match[1], _UNITS[unit]
+    return name, 1.0
+
+
 def _time(plain: Sequence[str]) -> tuple[int | None, float | None]:
-    for index, name in enumerate(plain):
+    for index, (name, scale) in enumerate(with_unit(cell) for cell in plain):
         if name in TIME:
-            return index, 1.0
-        if (match := _WITH_UNIT.match(name)) and match[1] in TIME and (match[2] or match[3]) in _UNITS:
-            return index, _UNITS[match[2] or match[3]]
+            return index, scale
     return None, None
 
 

@@ -30,15 +30,15 @@ UNMARKED = 255
 """Value of samples that nobody judged: before the first marked wave, behind the last, and in unclear ones."""
 
 # wfdb's beat codes that stand for a beat, whatever its kind: each is the peak of a QRS complex
-_BEATS = "NLRBAaJSVrFejnE/fQ?"
-_PEAKS = {"p": 1, "t": 3} | dict.fromkeys(_BEATS, 2)
+BEATS = "NLRBAaJSVrFejnE/fQ?"
+_PEAKS = {"p": 1, "t": 3} | dict.fromkeys(BEATS, 2)
 _SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
 KEPT = 1 << 26  # bytes of signals that are kept from one lead to the next
 AT_ONCE = 1 << 20  # values of longer ones that are decoded together
 # bytes per sample of the formats that are not compressed: https://wfdb.io/spec/signal-files.html
 _BYTES = {"8": 1.0, "16": 2.0, "24": 3.0, "32": 4.0, "61": 2.0, "80": 1.0, "160": 2.0, "212": 1.5, "310": 4 / 3,
           "311": 4 / 3}  # fmt: skip
-_ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
+READ_ERRORS = (OSError, ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError)
 
 
 def open_image(path: Path, reading: Reading) -> RecordReader:  # noqa: ARG001  (the header says all)
@@ -65,7 +65,7 @@ class RecordReader(ImageReader):
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (signals have neither)
         (length,), channels = self.info.shape, self.info.channels
-        with decoding(self.path, *_ERRORS):
+        with decoding(self.path, *READ_ERRORS):
             if channels * length * 4 <= KEPT:
                 if self._signals_CX is None:
                     self._signals_CX = _kept_signals(self.path, self._state, length)
@@ -130,8 +130,8 @@ def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...
     Raises DataError: damaged, marks beyond the recording, no waves; MachineError: no wfdb.
     """
     header = _header(path.with_suffix(".hea"))
-    with decoding(path, *_ERRORS):
-        marks = _quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
+    with decoding(path, *READ_ERRORS):
+        marks = quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
         pairs = [(int(n), str(s)) for n, s in zip(marks.sample, marks.symbol, strict=True)]
     (length,) = _info(header).shape
     if any(not 0 <= n < length for n, _ in pairs):
@@ -171,7 +171,7 @@ def write_waves(
         samples, symbols = [0], ['"']
     rate = 1 / spacing[0] if spacing else None
     with tempfile.TemporaryDirectory() as folder:
-        _quietly("wrann", "record", "atr", np.array(samples), symbols, fs=rate, write_dir=folder)
+        quietly("wrann", "record", "atr", np.array(samples), symbols, fs=rate, write_dir=folder)
         write_bytes(path, (Path(folder) / "record.atr").read_bytes())
 
 
@@ -209,7 +209,7 @@ def _waves(marks: Sequence[tuple[int, str]]) -> tuple[list[tuple[int, int, int]]
 
 
 def _header(path: Path) -> Any:
-    with decoding(path, *_ERRORS):
+    with decoding(path, *READ_ERRORS):
         return _kept_header(path, _state(path))
 
 
@@ -222,13 +222,13 @@ def _state(*files: Path) -> tuple[tuple[int, int], ...]:
 @functools.lru_cache(maxsize=256)
 def _kept_header(path: Path, _: tuple[tuple[int, int], ...]) -> Any:
     name = str(path.with_suffix(""))
-    header = _quietly("rdheader", name)
-    return _quietly("rdheader", name, rd_segments=True) if getattr(header, "n_seg", None) else header
+    header = quietly("rdheader", name)
+    return quietly("rdheader", name, rd_segments=True) if getattr(header, "n_seg", None) else header
 
 
 def _signals(path: Path, start: int, stop: int) -> NDArray[np.float32]:
     """Samples start … stop of all signals of a recording, (leads, samples), in physical units."""
-    record = _quietly("rdrecord", str(path.with_suffix("")), sampfrom=start, sampto=stop)
+    record = quietly("rdrecord", str(path.with_suffix("")), sampfrom=start, sampto=stop)
     return np.ascontiguousarray(record.p_signal.T, np.float32)
 
 
@@ -280,7 +280,7 @@ def _refuse_cut(path: Path, header: Any) -> None:
             )
 
 
-def _quietly(function: str, *arguments: Any, **options: Any) -> Any:
+def quietly(function: str, *arguments: Any, **options: Any) -> Any:
     """Call a function of wfdb, whose use of pandas warns of changes to come that are no matter of the user's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -19,10 +19,9 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, Inside, PaletteAs, Reading, decoding
 from unetkit.data.formats.columns import Columns, Steps
+from unetkit.data.formats.intervals import NOBODY, Words
 from unetkit.data.formats.table import split_address
 
-NO_LABEL = -1
-"""Code of samples whose cell in the column of labels is empty."""
 AT_ONCE = 1 << 16  # rows looked at together
 
 
@@ -83,8 +82,8 @@ def has_label(path: Path) -> bool:
     return _layout(path, _state(path)).rows.columns.label is not None
 
 
-def read_label_column(path: Path) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-    """The label of every sample as an index into the words that occur, NO_LABEL where there is none; and those words.
+def read_label_column(path: Path) -> Words:
+    """The column of labels; nobody judged the samples whose cell is empty.
 
     Raises DataError: there is no column of labels; as `open_image`.
     """
@@ -93,13 +92,13 @@ def read_label_column(path: Path) -> tuple[NDArray[np.int32], tuple[str, ...]]:
     if column is None:
         raise DataError(f"{path}: none of its columns is a label; call it label")
     codes_X = np.empty(rows.length, np.int32)
-    known: dict[str, int] = {"": NO_LABEL}
+    known: dict[str, int] = {"": NOBODY}
     for start in range(0, rows.length, AT_ONCE):
         stop = min(rows.length, start + AT_ONCE)
         words, inverse = np.unique(np.array(rows.texts(column, start, stop), object), return_inverse=True)
         codes = np.array([known.setdefault(str(word), len(known) - 1) for word in words], np.int32)
         codes_X[start:stop] = codes[inverse]
-    return codes_X, tuple(list(known)[1:])
+    return Words(codes_X, tuple(known)[1:])
 
 
 class SignalTableReader(ImageReader):
