@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unetkit.core.errors import DataError
+from unetkit.core.errors import DataError, MachineError
 from unetkit.core.files import atomic, disk_errors
 from unetkit.core.region import Region
 from unetkit.data.formats import open_image
@@ -24,6 +25,7 @@ from unetkit.data.formats.base import (
     Target,
     decoding,
 )
+from unetkit.data.formats.spacing import chosen_level
 from unetkit.data.formats.voxels import DiskFile, Layout, Voxels, scratch
 
 MOST_AXES = 3
@@ -67,6 +69,17 @@ class VolumeReader(ImageReader):
         self._voxels = None
 
 
+def needed(package: str, path: Path, what: str) -> Any:
+    """A reader package, imported. Raises MachineError: not installed; `what` are the files that it is needed for."""
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = package.split(".")[0]
+        raise MachineError(
+            f"{path}: {what} with the {name} package, which is not installed: pip install 'unetkit[medical]'"
+        ) from None
+
+
 def space_axes(shape: tuple[int, ...]) -> str:
     """The names of the axes of a medical volume or slice."""
     return "XYZ"[: len(shape)]
@@ -80,8 +93,8 @@ def refuse_reading(path: Path, reading: Reading, info: ImageInfo) -> None:
             f"{path}: the axes of this file are {info.axes}, as its header says, and not {reading.axes}; leave out "
             "--axes for it"
         )
-    if reading.level:
-        raise DataError(f"{path}: the file has one level, 0, and no level {reading.level}; leave out --level for it")
+    if reading.level and reading.pixel_size is None:
+        chosen_level(path, reading, [info.shape], [info.spacing])
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +118,7 @@ def place_of(target: Target) -> Place:
     """Where the image lies over which a file is written. Raises DataError: it cannot be opened."""
     if target.like is None:
         return Place(None, None, len(target.shape))
-    with open_image(target.like) as reader:
+    with open_image(target.like, target.reading) as reader:
         info = reader.info
     if info.shape != target.shape:
         raise ValueError(f"{target.path}: {target.shape} does not lie over {target.like} of {info.shape}")
@@ -239,7 +252,7 @@ class _InOrder:
             array_CXYZ = array_CXYZ[:1]
         for plane in range(z1 - z0):
             values = np.ascontiguousarray(array_CXYZ[..., plane].transpose(2, 1, 0), layout.dtype)
-            self._sink(memoryview(values.reshape(-1)).cast("B"))
+            self._sink(values.reshape(-1).view(np.uint8).data)
 
     def _wait(self) -> Voxels:
         if self._waiting is None:
@@ -259,7 +272,7 @@ class _InOrder:
                 return
             data = np.empty(count * size, np.uint8)
             self._wait().read_bytes(self._passed * size, data)
-            self._sink(memoryview(data))
+            self._sink(data.data)
             self._passed += count
 
 

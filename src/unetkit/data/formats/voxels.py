@@ -167,7 +167,7 @@ class Voxels:
             for part, (a, b), (k, m) in self._steps((y0, y1), (z0, z1)):
                 block = np.empty((m - k, b - a, layout.row), layout.dtype)
                 for offset, rows in self._runs(block, part, a, k):
-                    self._file.read_into(offset, memoryview(rows).cast("B"))
+                    self._file.read_into(offset, _bytes(rows))
                 values = block.reshape(m - k, b - a, layout.shape[0], side)[:, :, x0:x1].transpose(3, 2, 1, 0)
                 out[part : part + side, :, a - y0 : b - y0, k - z0 : m - z0] = values
         return out.reshape(layout.channels, *region.shape)
@@ -185,14 +185,14 @@ class Voxels:
             else:  # rows that are written in pieces: what stands beside is kept
                 block = np.empty((m - k, b - a, layout.row), layout.dtype)
                 for offset, rows in self._runs(block, part, a, k):
-                    self._file.read_into(offset, memoryview(rows).cast("B"))
+                    self._file.read_into(offset, _bytes(rows))
                 block.reshape(m - k, b - a, layout.shape[0], side)[:, :, x0:x1] = values
             for offset, rows in self._runs(block, part, a, k):
-                self._file.write_at(offset, memoryview(rows).cast("B"))
+                self._file.write_at(offset, _bytes(rows))
 
     def read_bytes(self, offset: int, out: Array) -> None:
         """Fill an array of bytes from byte `offset` behind the first voxel on. Raises EOFError."""
-        self._file.read_into(self.layout.offset + offset, memoryview(out))
+        self._file.read_into(self.layout.offset + offset, _bytes(out))
 
     def close(self) -> None:
         """Let go of the file; a temporary one is gone then."""
@@ -218,6 +218,11 @@ class Voxels:
         pieces = [block] if block.shape[1] == high else list(block)
         for number, piece in enumerate(pieces):
             yield layout.offset + ((part * deep + plane + number) * high + row) * size, piece
+
+
+def _bytes(array: Array) -> memoryview:
+    """The memory of a contiguous array, whatever the byte order of its values."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def unpack(path: Path, layout: Layout, begin: int = 0) -> Voxels:
