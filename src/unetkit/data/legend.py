@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 
 from unetkit.core.config import Config
 from unetkit.core.errors import DataError
+from unetkit.data.borders import BORDER, INSIDE, with_borders
 from unetkit.data.case import IGNORE
 
 Array: TypeAlias = NDArray[Any]
@@ -63,6 +64,9 @@ class Legend(Config):
     up to 7 classes that may overlap, whose label is a bit mask (bit k set where class k is). Regions have a file each
     (`folders`), or are made of the `codes` of one mask, in which each writes its value over those before it.
     background: the class that is left out of means; None: every class counts. ignore: the value of unlabelled pixels.
+    border: of instances that touch, the width in pixels of a third class, the border of each object, by which a network
+    tells them apart (`unetkit.data.borders`); 0: there is none. It is a help, not a thing of its own: masks and scores
+    know objects only (`plain`, `merge`).
     reason: how this was understood, in words. A legend survives JSON unchanged.
     """
 
@@ -70,6 +74,7 @@ class Legend(Config):
     classes: tuple[LegendClass, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     background: int | None
     ignore: Value | None = None
+    border: int = Field(default=0, ge=0)
     reason: str = ""
 
     @model_validator(mode="after")
@@ -85,8 +90,12 @@ class Legend(Config):
             raise ValueError(f"a legend of kind '{self.kind}' cannot have the values {used}")
         if self.background is not None and not 0 <= self.background < len(self.classes):
             raise ValueError(f"background is a class index below {len(self.classes)} or null, not {self.background}")
-        if self.kind == "instances" and [c.value == 0 for c in self.classes] != [True, False]:
-            raise ValueError("instances have two classes, of which the first is 0")
+        if self.border and self.kind != "instances":
+            raise ValueError(f"a border tells instances apart; a legend of kind '{self.kind}' has none")
+        wanted = [True, False, False] if self.border else [True, False]
+        if self.kind == "instances" and [c.value == 0 for c in self.classes] != wanted:
+            number = "three classes, of which the last is the border and" if self.border else "two classes, of which"
+            raise ValueError(f"instances have {number} the first is 0")
         return self
 
     @property
@@ -97,7 +106,17 @@ class Legend(Config):
     @property
     def foreground(self) -> tuple[int, ...]:
         """The class indices that count in means."""
-        return tuple(k for k in range(len(self.classes)) if k != self.background)
+        return tuple(k for k in range(len(self.classes)) if k != self.background and not (self.border and k == BORDER))
+
+    @property
+    def plain(self) -> Legend:
+        """The legend of masks and scores: without the border, which belongs to the objects (`merge` says so of labels);
+        otherwise this one."""
+        return self.model_copy(update={"classes": self.classes[:BORDER], "border": 0}) if self.border else self
+
+    def merge(self, label_X: Label) -> Label:
+        """A label in the classes of this legend, in those of `plain`."""
+        return np.where(label_X == BORDER, np.uint8(INSIDE), label_X) if self.border else label_X
 
     @property
     def regions(self) -> bool:
@@ -130,11 +149,14 @@ class Legend(Config):
                 return np.dtype(kind)
         return np.dtype(np.int32)
 
-    def encode(self, raw: Array, coloured: bool | None = None) -> tuple[Label, int]:
+    def encode(
+        self, raw: Array, coloured: bool | None = None, spacing: Sequence[float] | None = None
+    ) -> tuple[Label, int]:
         """A mask, (*space) integers or (3, h, w) colours, as class indices (*space) uint8; and its stray pixels.
 
         coloured: whether the first axis of `raw` is that of RGB; None: yes where there are three axes (volumes have
-        three, too: say False).
+        three, too: say False). spacing: of pixels along each axis, for the border of objects; in a part of a mask, it
+        is right at `unetkit.data.borders.reach` pixels from where the part was cut.
         Stray pixels have a value that belongs to no class (soft edges, JPEG damage); they get the class whose value is
         nearest (colours: in RGB). Pixels of the ignore value, NaN and `UNANNOTATED` become `IGNORE`.
         Raises DataError: colours where the legend has numbers, values that are infinite.
@@ -160,6 +182,8 @@ class Legend(Config):
             label_YX, stray = self._encode_colours(pack(raw) if coloured else raw.astype(np.int64) * 0x010101)
         else:
             label_YX, stray = self._encode_numbers(raw)
+        if self.border:
+            label_YX = with_borders(raw, label_YX, self.border, spacing)
         return label_YX, strays or stray
 
     def lookup(self, codes: Ints) -> tuple[Label, NDArray[np.bool_]]:
@@ -186,6 +210,8 @@ class Legend(Config):
             for k, region in enumerate(self.classes):
                 table[self._bits() >> k & 1 > 0, k if self.apart else 0] = region.value
         values = [*enumerate(c.value for c in self.classes)] if not self.regions else []
+        if self.border:
+            values[BORDER] = (BORDER, self.classes[INSIDE].value)
         for index, value in [*values, (IGNORE, None if self.apart else self.ignore)]:
             if value is not None:
                 table[index], known[index] = value, True
