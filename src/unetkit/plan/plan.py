@@ -129,11 +129,30 @@ class MachinePlan(Config):
     """The processor on which precision and layout were chosen; elsewhere prediction chooses anew."""
 
 
+Size = Annotated[float, Field(ge=0)]
+
+
+class PostPlan(Config):
+    """What becomes of a predicted label: areas are removed and filled, objects told apart. Sizes are lengths, areas or
+    volumes in the unit of the image's spacing (mm², µm³, s …), or pixels where that is not known."""
+
+    objects: Literal["auto", "none", "components", "watershed"] = "auto"
+    """What gets a number of its own: connected areas, or objects that touch, grown from what is inside their borders
+    (watershed). auto: of instances, as they were learnt; else none."""
+    keep_largest: tuple[str, ...] | Literal["all"] = ()
+    """Classes of which only the largest connected area stays."""
+    smallest: Size | dict[str, Size] = 0.0
+    """Connected areas (objects) below this size become background; one size for all, or one per class."""
+    fill_holes: Size | Literal["all"] = 0.0
+    """Background up to this size that one class (or object) surrounds is filled."""
+
+
 class PredictPlan(Config):
     """How the model is used unless the user says otherwise."""
 
     tta: bool = False
     """Average the predictions of the flips and quarter turns that training showed (eight of an image)."""
+    post: PostPlan = PostPlan()
 
 
 def _plain_model(model: Any) -> Any:
