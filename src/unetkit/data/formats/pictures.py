@@ -27,7 +27,7 @@ _SIGNATURES = (
 
 
 def open_image(path: Path, reading: Reading) -> ImageReader:
-    """Open a picture for reading by region. Raises DataError: not an image, damaged, axes or a level that it has not."""
+    """Open a picture for reading by region. Raises DataError: not an image, damaged, axes or a level it has not."""
     with decoding(path, OSError), path.open("rb") as file:
         head = file.read(16)
     kind = next((kind for signature, kind in _SIGNATURES if head.startswith(signature)), None)
@@ -56,7 +56,8 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
 def create_image(target: Target) -> ImageWriter:
     """Begin a PNG (uint8, uint16; 1 to 4 channels; collected in memory) or a TIFF (integers and floats, any number of
     channels; tiled, in bounded memory when regions come in row bands). Of uint8 and uint16, 2 channels are grey and
-    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. A TIFF over a map is a GeoTIFF.
+    alpha, 3 are RGB, 4 are RGB and alpha; all else are bands, plane by plane. A volume is a page for each plane; a TIFF
+    over a map is a GeoTIFF.
 
     Raises DataError: what the format cannot hold.
     """
@@ -65,13 +66,14 @@ def create_image(target: Target) -> ImageWriter:
         raise DataError(
             f"{path}: a palette (1 to 256 colours) needs 1 channel of uint8 indices, not {channels} of {kind}"
         )
-    if len(target.shape) != 2:
-        raise DataError(f"{path}: a volume is written as .nii.gz or .nii, not as {path.suffix!r}")
-    shape = (target.shape[0], target.shape[1])
+    if len(target.shape) == 1:
+        raise DataError(f"{path}: a signal is written as .csv, .npy, .zarr or .h5, not as {path.suffix!r}")
     if path.suffix.lower() == ".png":
-        return PngWriter(path, shape, channels, kind, palette, target.compression)
+        if len(target.shape) == 3:
+            raise DataError(f"{path}: a volume is written as .tif, .zarr, .h5, .npy or .nii.gz, not as {path.suffix!r}")
+        return PngWriter(path, (target.shape[0], target.shape[1]), channels, kind, palette, target.compression)
     if path.suffix.lower() in (".tif", ".tiff"):
         if target.like is not None and maps.is_map(target.like) and maps.has_rasterio():
             return maps.create_image(target)
-        return TiffWriter(path, shape, channels, kind, palette, target.compression)
+        return TiffWriter(target)
     raise DataError(f"{path}: images are written as .png, .tif or .tiff, not as {path.suffix!r}, which may lose values")

@@ -160,4 +160,4 @@ def _number(text: object) -> float | None:
 
 def _all(element: ElementTree.Element, name: str) -> list[ElementTree.Element]:
     """Descendants of a local name, whatever their namespace."""
-    return [e for e in element.iter() if isinstance(e.tag, str) and e.tag.rpartition("}")[2] == name]
+    return [e for e in element.iter() if str(e.tag).rpartition("}")[2] == name]

@@ -123,8 +123,8 @@ class Pages:
                 for at in itertools.product(samples, *ranges)]  # fmt: skip
 
     def _segment(self, number: int, index: int) -> tuple[tuple[int, ...], Array]:
-        """((sample, depth, row, column) where it begins, pixels (depth, rows, columns, samples)) of one decoded strip or
-        tile; the last ones are kept."""
+        """((sample, depth, row, column) where it begins, pixels (depth, rows, columns, samples)) of one decoded strip
+        or tile; the last ones are kept."""
         if (number, index) in self.cache:
             self.cache.move_to_end((number, index))
             return self.cache[number, index]
