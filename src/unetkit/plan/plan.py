@@ -12,7 +12,7 @@ from pydantic import Field, PlainSerializer, field_serializer, field_validator, 
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
-from unetkit.core.errors import PlanError
+from unetkit.core.errors import PlanError, nearest
 from unetkit.core.files import read_json, write_json
 from unetkit.data.formats.base import Reading
 from unetkit.data.legend import Legend
@@ -145,6 +145,41 @@ class PostPlan(Config):
     """Connected areas (objects) below this size become background; one size for all, or one per class."""
     fill_holes: Size | Literal["all"] = 0.0
     """Background up to this size that one class (or object) surrounds is filled."""
+
+    def objects_of(self, legend: Legend) -> Literal["none", "components", "watershed"]:
+        """What gets a number of its own in predictions of such a legend."""
+        if self.objects != "auto":
+            return self.objects
+        return "none" if legend.kind != "instances" else "watershed" if legend.border else "components"
+
+    def smallest_of(self, name: str) -> float:
+        """The size below which areas of a class are removed; 0: none is."""
+        return self.smallest.get(name, 0.0) if isinstance(self.smallest, dict) else self.smallest
+
+    def keeps_one(self, name: str) -> bool:
+        """Whether only the largest area of a class stays."""
+        return self.keep_largest == "all" or name in self.keep_largest
+
+    def check(self, legend: Legend) -> None:
+        """Raise ValueError for classes that the legend does not have, and for what it does not allow."""
+        names = legend.plain.names
+        named = [*([] if self.keep_largest == "all" else self.keep_largest), *_keys(self.smallest)]
+        for name in named:
+            if name not in names:
+                raise ValueError(
+                    f"there is no class '{name}'; the classes are {', '.join(names)}{nearest(name, names)}"
+                )
+        if self.objects == "watershed" and not legend.border:
+            raise ValueError("watershed needs the border of objects as a class, and none was learnt; use components")
+        if self.objects == "components" and legend.regions:
+            raise ValueError("regions that may overlap cannot be numbered in one mask; leave objects out")
+        changes = named or self.keep_largest or self.smallest or self.fill_holes
+        if changes and legend.background is None and legend.kind in ("values", "colours"):
+            raise ValueError("what is removed becomes background, and here every class counts; leave it out")
+
+
+def _keys(value: float | dict[str, float]) -> list[str]:
+    return list(value) if isinstance(value, dict) else []
 
 
 class PredictPlan(Config):
@@ -280,6 +315,7 @@ class Plan(Config):
                 "net.heads: masks teach one set of classes, and this network has other tasks; train it in a loop of"
                 " your own (unetkit.UNet), or leave heads out"
             )
+        self.predict.post.check(self.data.legend)
         weights = self.loss.class_weights
         if weights is not None and len(weights) != classes:
             raise ValueError(f"loss.class_weights has {len(weights)} values, but there are {classes} classes")

@@ -1,0 +1,128 @@
+"""Objects that touch, told apart: each grows from its seed over the ground until it meets another (a marker-controlled
+watershed, Beucher & Meyer 1993, as `skimage.segmentation.watershed` does it), in images that are never whole in memory.
+
+Seeds are connected components of the whole image, so an object has one id wherever a block ends. Every block is flooded
+with a halo around it. The result is that of the whole image, bit for bit,
+
+- without a height (flat ground), where no pixel of the ground is farther from the seed that takes it, along the ground,
+  than the halo: pixels are taken in rings around the seeds, and who takes one depends on its rings alone;
+- with a height, where each connected area of the ground (a clump of objects that touch) that reaches into a block lies
+  within the block and its halo: clumps know nothing of each other, but within one a wall may be overrun from afar.
+
+Elsewhere ids are still those of the seeds, but the line between two objects may run differently near a block's edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.region import Region
+from unetkit.predict.post.components import Parts, components, through
+from unetkit.predict.post.room import Room
+
+Mask = Callable[[Region], NDArray[np.bool_]]
+Field = Callable[[Region], NDArray[np.float32]]
+
+# Bytes per pixel that a watershed takes: heights and markers of its own, and its queue.
+COST = 128
+# Pixels read around a block, by number of axes: more than the borders that are learnt are wide, and than most objects.
+HALO = {1: 4096, 2: 128, 3: 32}
+
+
+@dataclass(frozen=True)
+class Relief:
+    """What is flooded, by region. seeds: where objects begin, each connected area one. ground: where they may grow (it
+    holds the seeds). height: what is high is reached late; None: flat, every pixel goes to the nearest seed along the
+    ground."""
+
+    seeds: Mask
+    ground: Mask
+    height: Field | None = None
+
+
+def relief_of_labels(labels: Callable[[Region], NDArray[np.uint8]], inside: int, border: int) -> Relief:
+    """Seeds are the areas of the class `inside`; objects grow over the class `border` around them."""
+    return Relief(
+        seeds=lambda region: labels(region) == inside,
+        ground=lambda region: np.isin(labels(region), (inside, border)),
+    )
+
+
+def relief_of_probabilities(probabilities: Field, inside: int, border: int, threshold: float = 0.5) -> Relief:
+    """probabilities: (classes, *region). Seeds: inside above the threshold; ground: inside and border together at least
+    0.5; height: border less inside."""
+
+    def ground(region: Region) -> NDArray[np.bool_]:
+        p = probabilities(region)
+        result: NDArray[np.bool_] = (p[inside] + p[border] >= 0.5) | (p[inside] > threshold)
+        return result
+
+    def height(region: Region) -> NDArray[np.float32]:
+        p = probabilities(region)
+        difference: NDArray[np.float32] = p[border] - p[inside]
+        return difference
+
+    return Relief(lambda region: probabilities(region)[inside] > threshold, ground, height)
+
+
+def relief_of_distances(distances: Field, seed: float, ground: float = 0.0) -> Relief:
+    """distances: (*region), how deep in its object a pixel lies, as some networks give it. Seeds: deeper than `seed`;
+    ground: deeper than `ground`; height: what is deep is low."""
+    return Relief(
+        seeds=lambda region: distances(region) > seed,
+        ground=lambda region: distances(region) > min(seed, ground),
+        height=lambda region: -distances(region),
+    )
+
+
+def flooded(
+    relief: Relief, shape: Sequence[int], room: Room, least: int = 1, halo: Sequence[int] | None = None
+) -> Parts:
+    """Objects by flooding: first those of the seeds, in order of their first pixels, then ground that no seed reaches,
+    each connected area one object. Neighbours by a corner are connected throughout. The values of the parts are 1.
+
+    least: pixels of a seed; smaller ones are none. halo: pixels around a block; None: as suits the number of axes.
+    """
+    from skimage.segmentation import watershed
+
+    ndim = len(shape)
+    seeds = components(relief.seeds, (1,), shape, room, "seeds")
+    large = seeds.sizes >= least
+    large[0] = False
+    table = np.where(large, np.cumsum(large), 0).astype(np.uint32)
+    count = int(large.sum())
+    stored = room.array("flooded", shape, np.uint32)
+    blocks = room.blocks(shape, COST, (HALO[ndim],) * ndim if halo is None else halo)
+    connectivity = np.ones((3,) * ndim, bool)
+    for block in blocks:
+        wide = blocks.wide(block)
+        seeds_X = table[seeds.read(wide)]
+        if not seeds_X.any():
+            continue
+        height_X = np.zeros(wide.shape) if relief.height is None else relief.height(wide).astype(np.float64)
+        # Seeds are taken up first, row by row: skimage leaves the order of equal heights among them to its heap, and
+        # then a part of an image would not be flooded as the whole is.
+        first = seeds_X > 0
+        height_X[first] = height_X.min() - np.arange(np.count_nonzero(first), 0, -1)
+        found_X = watershed(height_X, seeds_X.astype(np.int32), connectivity=connectivity, mask=relief.ground(wide))
+        stored[block.slices] = found_X[block.within(wide).slices].astype(np.uint32)
+
+    def unreached(region: Region) -> NDArray[Any]:
+        dry_X: NDArray[np.bool_] = relief.ground(region) & (np.asarray(stored[region.slices]) == 0)
+        return dry_X
+
+    rest = components(unreached, (1,), shape, room, "unreached")
+    sizes = np.zeros(count + rest.count + 1, np.int64)
+    if rest.count:
+        for block in blocks:
+            more_X = rest.read(block)
+            stored[block.slices] = np.where(more_X > 0, more_X + np.uint32(count), stored[block.slices])
+    for block in blocks:
+        sizes += np.bincount(np.asarray(stored[block.slices]).reshape(-1), minlength=len(sizes))
+    everything = np.arange(len(sizes), dtype=np.uint32)
+    return Parts(through(everything, stored), np.minimum(everything, 1).astype(np.int64), sizes)
