@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
-from unetkit.data.formats.base import ImageInfo
+from unetkit.data.formats.base import AS_THEY_ARE, ImageInfo
 from unetkit.data.formats.intervals import NOBODY, NOTHING, Span, Words, rasterised, read_interval_words, samples_of
 from unetkit.data.formats.paths import natural_key
 from unetkit.data.formats.table import split_address
@@ -66,8 +66,8 @@ def read_words(path: Path, info: ImageInfo | None, width: float | None = None) -
         found = read_mark_words(outer, width)
     if info is not None and found.codes_X.shape != info.shape:
         raise DataError(
-            f"{path}: the label has {len(found.codes_X)} samples, but its signal {info.shape[0]}; export both again, at "
-            "one length"
+            f"{path}: the label has {len(found.codes_X)} samples, but its signal {info.shape[0]}; export both again, "
+            "at one length"
         )
     return _unjudged(found)
 
@@ -87,8 +87,8 @@ def read_word_label(
         own = {word: nothing for word in own if word.casefold() in BACKGROUND} | {**names}
         if strange := next((word for word in found.words if word not in own), None):
             raise DataError(
-                f"{label.path}: '{strange}' is none of the classes {', '.join(names)}; rename it, or train a model that "
-                "knows it"
+                f"{label.path}: '{strange}' is none of the classes {', '.join(names)}; rename it, or train a model "
+                "that knows it"
             )
     elif names and are_words(own):
         notes = (*notes, f"{', '.join(found.words)} are no names of its classes: they are taken in their order")
@@ -151,7 +151,7 @@ def _annotations(path: Path, info: ImageInfo | None) -> Words:
     from unetkit.data.formats import edf
 
     if info is None:
-        with edf.open_image(path, edf.AS_THEY_ARE) as reader:
+        with edf.open_image(path, AS_THEY_ARE) as reader:
             info = reader.info
     found = edf.read_annotations(path)
     lasting = [a for a in found if a.duration]
