@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from nibabel.affines import from_matvec
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
 from unetkit.core.region import Region
@@ -42,7 +43,7 @@ def test_orientation_codes_are_those_of_nibabel() -> None:
         affine = np.eye(4)
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0] if rng.random() < 0.7 else rng.normal(size=(3, 3))
         affine[:3, :3] = turn @ np.diag(rng.uniform(0.2, 6, 3))
-        assert orientation_codes(affine.ravel()) == "".join(nibabel.aff2axcodes(affine))
+        assert orientation_codes(affine.ravel().tolist()) == "".join(nibabel.aff2axcodes(affine))
 
 
 @pytest.mark.parametrize("codes", CODES)
@@ -57,10 +58,10 @@ def test_every_orientation_is_brought_to_every_other_as_nibabel_does(codes: str)
 
 
 def test_a_grid_from_the_header() -> None:
-    oblique = nibabel.affines.from_matvec([[0, 0.1, 3.0], [-0.5, 0.02, 0.0], [0.0, 0.5, -0.4]], [7, 8, 9])
-    assert orientation_codes(oblique.ravel()) == "PSR"
+    oblique = from_matvec([[0, 0.1, 3.0], [-0.5, 0.02, 0.0], [0.0, 0.5, -0.4]], [7, 8, 9])
+    assert orientation_codes(oblique.ravel().tolist()) == "PSR"
     spacing = (0.5, 0.51, 3.0)
-    grid = make_grid((60, 40, 20), spacing, oblique.ravel(), target=(2.0, 0.5, 0.5), orientation="RAS")
+    grid = make_grid((60, 40, 20), spacing, "PSR", target=(2.0, 0.5, 0.5), orientation="RAS")
     assert (grid.order, grid.flips) == ((2, 0, 1), (False, True, False))
     # towards the right 20 voxels of 3 mm become 30 of 2; 2 % are no difference
     assert grid.shape == (30, 60, 40)
@@ -71,9 +72,9 @@ def test_a_grid_from_the_header() -> None:
 
 
 def test_what_is_not_known_is_left_alone() -> None:
-    assert make_grid((30, 20, 10), None, None, (1.0, 1.0, 1.0), "RAS") == Grid.same((30, 20, 10))
-    assert make_grid((30, 20, 10), (1.01, 0.99, 1.0), None, (1.0, 1.0, 1.0)).identity
-    assert make_grid((5000,), (0.002,), None, (0.004,)).shape == (2500,)
+    assert make_grid((30, 20, 10), None, "", (1.0, 1.0, 1.0), "RAS") == Grid.same((30, 20, 10))
+    assert make_grid((30, 20, 10), (1.01, 0.99, 1.0), "", (1.0, 1.0, 1.0)).identity
+    assert make_grid((5000,), (0.002,), "", (0.004,)).shape == (2500,)
 
 
 def test_identity_copies_nothing() -> None:

@@ -172,22 +172,22 @@ class Grid:
 def make_grid(
     shape: Sequence[int],
     spacing: Sequence[float] | None = None,
-    affine: Sequence[float] | None = None,
+    codes: str = "",
     target: Sequence[float] | None = None,
     orientation: str = "",
     thick: Kernel = "nearest",
 ) -> Grid:
     """The grid of an image of `shape`.
 
-    orientation: codes of the prepared axes ("RAS": towards the right, the front, the top), reached by reordering and
-    flipping where the `affine` (16 numbers, voxel to RAS) is known; "": axes stay. target: prepared spacing, in the
+    orientation: where the prepared axes shall point ("RAS": right, front, top), reached by reordering and flipping
+    where it is known where the own ones do (`codes`); "": axes stay. target: prepared spacing, in the
     unit of `spacing`, in prepared order; an axis within `TOLERANCE` of it stays, and all stay where `spacing` is not
     known. thick: the kernel for images along an axis that is thick before or after.
     """
     own = tuple(int(n) for n in shape)
     order, flips = tuple(range(len(own))), (False,) * len(own)
-    if orientation and affine is not None:
-        order, flips = reorientation(orientation_codes(affine), orientation)
+    if orientation and codes:
+        order, flips = reorientation(codes, orientation)
     turned = tuple(own[axis] for axis in order)
     if spacing is None or target is None:
         return Grid(own, turned, order, flips, every("cubic", len(own)))

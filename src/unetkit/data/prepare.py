@@ -21,7 +21,8 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
-from unetkit.data.grid import DIRECTIONS, Grid, make_grid
+from unetkit.data.formats.maps import missing
+from unetkit.data.grid import DIRECTIONS, Grid, make_grid, orientation_codes
 from unetkit.data.resample import Kernel
 from unetkit.data.source import ArrayImage, open_case
 from unetkit.data.statistics import SAMPLES, Pixels, Statistics, image_statistics
@@ -150,28 +151,32 @@ def grid_of(info: ImageInfo, plan: PreparePlan) -> Grid:
         )
     if plan.spacing is None and not plan.orientation:
         return Grid.same(info.shape)
-    scale = _scale(info.unit, plan.unit)
+    scale = unit_scale(info.unit, plan.unit)
     spacing = None if info.spacing is None or scale is None else [scale * v for v in info.spacing]
-    affine = info.affine if len(info.shape) == 3 else None
-    return make_grid(info.shape, spacing, affine, plan.spacing, plan.orientation, plan.thick)
+    return make_grid(info.shape, spacing, codes_of(info), plan.spacing, plan.orientation, plan.thick)
 
 
-def _scale(unit: str, wanted: str) -> float | None:
+def codes_of(info: ImageInfo) -> str:
+    """Where the axes of a volume point, such as "LPS"; "" where it is not known."""
+    return "" if info.affine is None or len(info.shape) != 3 else orientation_codes(info.affine)
+
+
+def unit_scale(unit: str, wanted: str) -> float | None:
     """From one unit to another; None where they measure different things. What is not stated is taken to be alike."""
     if not unit or not wanted or unit == wanted:
         return 1.0
     return UNITS[unit] / UNITS[wanted] if unit in UNITS and wanted in UNITS else None
 
 
-def _doubts(info: ImageInfo, plan: PreparePlan) -> tuple[str, ...]:
-    """What the plan asks of an image and its header does not tell."""
+def _doubts(info: ImageInfo, plan: PreparePlan, array: bool) -> tuple[str, ...]:
+    """What the plan asks of an image and its header does not tell; an `array` lies as its owner says."""
     target = "" if plan.spacing is None else f"{' × '.join(f'{v:g}' for v in plan.spacing)} {plan.unit}".rstrip()
     notes = []
     if target and info.spacing is None:
         notes.append(f"its spacing is not known: it is taken to be {target}, as the network expects")
-    elif target and _scale(info.unit, plan.unit) is None:
+    elif target and unit_scale(info.unit, plan.unit) is None:
         notes.append(f"its spacing is in {info.unit}, the network's in {plan.unit}: it is taken to be {target}")
-    if plan.orientation and info.affine is None and len(info.shape) == 3:
+    if plan.orientation and not array and not codes_of(info) and len(info.shape) == 3:
         notes.append(f"where its axes point is not known: they are taken to be {plan.orientation}")
     return tuple(notes)
 
@@ -256,7 +261,7 @@ class CaseReader:
             raise
         self.shape = self.grid.shape
         self.spacing = None if info.spacing is None else self.grid.spacing(info.spacing)
-        self.notes = _doubts(info, plan)
+        self.notes = _doubts(info, plan, isinstance(self._reader, ArrayImage))
 
     @property
     def whole(self) -> Region:
@@ -279,7 +284,11 @@ class CaseReader:
 
     def channels(self, own: Region) -> Float:
         """The plan's channels of a region of the image's own grid, (C, *shape) float32, not normalised."""
-        return to_channels(self._reader.read(own), self.info, self.plan, self._reader.path)
+        raw_CX = self._reader.read(own)
+        nothing = None if self.plan.colour == "tokens" else missing(self._reader, own, raw_CX)
+        if nothing is not None:  # left out of statistics as all that is not finite, and 0 after normalising
+            raw_CX = np.where(nothing, np.float32(np.nan), raw_CX)
+        return to_channels(raw_CX, self.info, self.plan, self._reader.path)
 
     def read(self, region: Region) -> Float:
         """A region inside the prepared image, (C, *shape) float32, normalised."""
