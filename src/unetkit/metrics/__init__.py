@@ -1,6 +1,7 @@
 """Arrays in, numbers out: overlap, boundaries, membranes, and means with intervals."""
 
 from unetkit.metrics.boundary import boundary_f1
+from unetkit.metrics.instances import ObjectScores, object_scores
 from unetkit.metrics.membrane import (
     MembraneScores,
     SegmentScores,
@@ -16,6 +17,7 @@ __all__ = [
     "METRICS",
     "CaseScores",
     "MembraneScores",
+    "ObjectScores",
     "Scores",
     "SegmentScores",
     "Summary",
@@ -24,6 +26,7 @@ __all__ = [
     "dice",
     "iou",
     "membrane_scores",
+    "object_scores",
     "precision",
     "recall",
     "score_case",
