@@ -12,7 +12,6 @@ import functools
 import os
 import struct
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +25,13 @@ from unetkit.data.formats.base import (
     ImageInfo,
     ImageReader,
     ImageWriter,
-    MapGrid,
-    Mode,
     PaletteAs,
     Reading,
     Target,
     decoding,
     unreadable,
 )
+from unetkit.data.formats.map_header import header, one_bit, pixel_size
 from unetkit.data.formats.spacing import chosen_level
 
 INSTALL = "pip install 'unetkit[geo]'"
@@ -117,16 +115,16 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
     with decoding(path, *_ERRORS, rasterio.errors.RasterioError):
         with _opened(rasterio, path) as whole:
             count = len(whole.overviews(1)) if whole.count else 0
-            levels.append((whole.shape, _spacing(whole)[0]))
+            levels.append((whole.shape, pixel_size(whole)[0]))
         for number in range(count):
             with _opened(rasterio, path, overview_level=number) as smaller:
-                levels.append((smaller.shape, _spacing(smaller)[0]))
+                levels.append((smaller.shape, pixel_size(smaller)[0]))
         shapes, spacings = [s for s, _ in levels], [s for _, s in levels]
         level = chosen_level(path, reading, shapes, spacings)
         dataset = _opened(rasterio, path, **({"overview_level": level - 1} if level else {}))
     try:
         with decoding(path, *_ERRORS, rasterio.errors.RasterioError):
-            info = _info(path, dataset)
+            info = header(path, dataset)
             return MapReader(path, dataset, dataclasses.replace(info, levels=tuple(shapes) if count else ()))
     except BaseException:
         dataset.close()
@@ -155,7 +153,7 @@ class MapReader(ImageReader):
     def __init__(self, path: Path, dataset: Any, info: ImageInfo) -> None:
         super().__init__(path, info)
         self.dataset = dataset
-        self._one_bit = _one_bit(dataset)
+        self._one_bit = one_bit(dataset)
         self._has_mask = any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0])
         self._by_index = info.mode == "palette" and dataset.nodata is not None
 
@@ -248,81 +246,3 @@ def _window(region: Region) -> Any:
 
     (top, left), (height, width) = region.start, region.shape
     return Window(left, top, width, height)
-
-
-def _one_bit(dataset: Any) -> bool:
-    return bool(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1")
-
-
-def _spacing(dataset: Any) -> tuple[tuple[float, ...] | None, str]:
-    """(height, width) of a pixel and its unit: degrees, or metres whatever the length the map counts in."""
-    t = dataset.transform
-    if t.is_identity:
-        return None, ""
-    size = (float(np.hypot(t.b, t.e)), float(np.hypot(t.a, t.d)))
-    if dataset.crs is None:
-        return size, ""
-    if dataset.crs.is_geographic:
-        return size, "degree"
-    try:
-        factor = float(dataset.crs.linear_units_factor[1])
-    except (ValueError, RuntimeError):  # a local system without a known unit
-        return size, ""
-    return tuple(s * factor for s in size), "m"
-
-
-def _info(path: Path, dataset: Any) -> ImageInfo:
-    if not dataset.count:
-        raise DataError(f"{path}: the file holds no image of its own; name one of the files that it refers to")
-    kind = np.result_type(*(np.dtype(str(d)) for d in dataset.dtypes if not str(d).startswith("complex")), np.uint8)
-    if any("complex" in str(d) for d in dataset.dtypes) or kind.kind not in "iuf":
-        raise DataError(
-            f"{path}: values of type {dataset.dtypes[0]} are not read; save amplitudes or intensities as real numbers"
-        )
-    colours = tuple(colour.name for colour in dataset.colorinterp)
-    alpha = len(colours) > 1 and colours[-1] == "alpha"
-    channels = len(colours) - alpha
-    mode: Mode = "grey" if channels == 1 else "rgb" if colours[:channels] == ("red", "green", "blue") else "bands"
-    if colours == ("palette",):
-        mode, channels, kind = "palette", 3, np.dtype(np.uint8)
-    nodata = None if dataset.nodata is None else float(dataset.nodata)
-    if nodata is not None and _one_bit(dataset):
-        nodata *= 255
-    spacing, unit = _spacing(dataset)
-    height, width = dataset.shape
-    return ImageInfo(
-        (height, width), channels, alpha, kind.name, mode,
-        spacing=spacing, axes="YX", unit=unit, channel_names=_band_names(dataset.descriptions[:channels]),
-        map=_grid(dataset), nodata=nodata, chunk=tuple(int(n) for n in dataset.block_shapes[0]),
-        notes=tuple(_notes(dataset)),
-    )  # fmt: skip
-
-
-def _grid(dataset: Any) -> MapGrid | None:
-    t = dataset.transform
-    if t.is_identity:
-        return None
-    return MapGrid("" if dataset.crs is None else dataset.crs.to_wkt(), (t.a, t.b, t.c, t.d, t.e, t.f))
-
-
-def _band_names(descriptions: Iterable[str | None]) -> tuple[str, ...]:
-    names = tuple(descriptions)
-    return tuple(name or f"band {n}" for n, name in enumerate(names, 1)) if any(names) else ()
-
-
-def _notes(dataset: Any) -> Iterable[str]:
-    if dataset.transform.is_identity:
-        if dataset.gcps[0]:
-            yield (
-                "the map has ground control points instead of a transform: results carry the points, but areas and "
-                "sizes count in pixels; warp the image (gdalwarp) to have them in its coordinates"
-            )
-    elif dataset.crs is None:
-        yield (
-            "the file says where its pixels lie, but not in which coordinate reference system (CRS): results have none "
-            "either; set it with `rio edit-info --crs EPSG:… FILE`"
-        )
-    if any(scale != 1 for scale in dataset.scales) or any(offset != 0 for offset in dataset.offsets):
-        yield "the bands have scales or offsets (metadata): values are read as stored"
-    if dataset.driver == "GTiff" and dataset.subdatasets:
-        yield f"the file holds {len(dataset.subdatasets)} images: the first is read"
