@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unetkit.data.formats.base import AS_THEY_ARE, Reading
 from unetkit.data.formats.paths import natural_key
+from unetkit.data.words import WordLabel
 
 Source: TypeAlias = Path | NDArray[Any]
 """A file, or an array in memory."""
@@ -37,8 +38,8 @@ class ObjectFiles:
     files: tuple[Path, ...]
 
 
-Annotation: TypeAlias = Path | NDArray[Any] | ClassFiles | ObjectFiles
-"""A label: a file of any kind, an array, or several files."""
+Annotation: TypeAlias = Path | NDArray[Any] | ClassFiles | ObjectFiles | WordLabel
+"""A label: a file of any kind, an array, several files, or a file whose classes are words."""
 
 UNLABELLED = ("ignore", "unlabelled", "unlabeled", "unannotated", "void")
 """Names of a class that mark what is not annotated, in lower case."""
@@ -104,6 +105,8 @@ class Case:
             return self.label.files
         if isinstance(self.label, ClassFiles):
             return tuple(source for _, source in self.label.files if isinstance(source, Path))
+        if isinstance(self.label, WordLabel):
+            return (self.label.path,)
         return (self.label,) if isinstance(self.label, Path) else ()
 
 

@@ -29,11 +29,15 @@ class Reading:
     axes: what the axes of the file are, in its order, such as "ZCYX" ("": as the header says, or guessed).
     level: of a pyramid: 0 is the full resolution. pixel_size: instead, the level whose pixels are nearest to this size
     (in the unit of the file).
+    annotator: of recordings, the suffix of the annotation files to learn from ("": by what they hold). beat_width: the
+    seconds that a beat is given in labels made of beats; None: beats are moments, and no label.
     """
 
     axes: str = ""
     level: int = 0
     pixel_size: float | None = None
+    annotator: str = ""
+    beat_width: float | None = None
 
 
 AS_THEY_ARE = Reading()

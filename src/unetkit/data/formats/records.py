@@ -100,14 +100,18 @@ def lead_names(path: Path) -> tuple[str, ...]:
     return _lead_names(_header(path))
 
 
+def segment_headers(path: Path) -> tuple[Path, ...]:
+    """The headers of the segments that a recording is made of; () where it is of one piece. Raises as `open_image`."""
+    names = getattr(_header(path), "seg_name", None) or ()
+    return tuple(path.parent / f"{name}.hea" for name in dict.fromkeys(names) if name not in ("~", path.stem))  # ~: gap
+
+
 def signal_files(path: Path) -> tuple[Path, ...]:
     """The files that hold the signals of a recording, of one in segments their headers too. Raises as `open_image`."""
     header = _header(path)
     found: dict[Path, None] = {}
-    for segment in getattr(header, "seg_name", None) or ():
-        if segment not in ("~", path.stem):  # ~: a gap
-            inner = path.parent / f"{segment}.hea"
-            found |= dict.fromkeys((inner, *(signal_files(inner) if inner.is_file() else ())))
+    for inner in segment_headers(path):
+        found |= dict.fromkeys((inner, *(signal_files(inner) if inner.is_file() else ())))
     found |= dict.fromkeys(path.parent / name for name in getattr(header, "file_name", None) or () if name != "~")
     return tuple(found)
 
