@@ -9,7 +9,21 @@ from cyclopts import App, Parameter
 
 from unetkit import __version__
 from unetkit.cli import importing, models
-from unetkit.cli.flags import BUDGET, CHOICES, MASKS, Budget, Choices, Json, Masks, Quiet, Trust, make_request, whole
+from unetkit.cli.flags import (
+    BUDGET,
+    CHOICES,
+    FILES,
+    MASKS,
+    Budget,
+    Choices,
+    Files,
+    Json,
+    Masks,
+    Quiet,
+    Trust,
+    make_request,
+    whole,
+)
 from unetkit.cli.output import print_json
 from unetkit.core.errors import PlanError
 
@@ -89,9 +103,17 @@ def sample(
     "Nothing is changed. Exit status 1: something would stop training.",
     help_epilogue=_example("unetkit check cells/", "unetkit check cells/ --json > findings.json"),
 )
-def check(data: Data, /, *, masks: Annotated[Masks, Flat] = MASKS, json: Json = False, quiet: Quiet = False) -> int:
+def check(
+    data: Data,
+    /,
+    *,
+    masks: Annotated[Masks, Flat] = MASKS,
+    files: Annotated[Files, Flat] = FILES,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
     """See the help above."""
-    request = make_request(masks)
+    request = make_request(masks, files)
     with _terminal(quiet, json) as terminal:
         terminal.doing("examining the data")
         from unetkit import api
@@ -132,6 +154,7 @@ def plan(
     ] = False,
     budget: Annotated[Budget, Flat] = BUDGET,
     masks: Annotated[Masks, Flat] = MASKS,
+    files: Annotated[Files, Flat] = FILES,
     choices: Annotated[Choices, Flat] = CHOICES,
 ) -> int:
     """See the help above."""
@@ -146,7 +169,7 @@ def plan(
         raise _missing("plan", "DATA", "a folder of images and masks, or a CSV")
     if out is not None and out.suffix.lower() not in (".json", ".yaml", ".yml"):
         raise PlanError(f"-o {out}: a plan is a .yaml or .json file; for example -o {out.stem or 'plan'}.yaml")
-    request = make_request(budget, masks, choices)
+    request = make_request(budget, masks, files, choices)
     with _terminal() as terminal:
         terminal.doing("examining the data")
         from unetkit import api
@@ -183,11 +206,12 @@ def train(
     ],
     budget: Annotated[Budget, Flat] = BUDGET,
     masks: Annotated[Masks, Flat] = MASKS,
+    files: Annotated[Files, Flat] = FILES,
     choices: Annotated[Choices, Flat] = CHOICES,
     quiet: Quiet = False,
 ) -> int:
     """See the help above."""
-    request = make_request(budget, masks, choices)
+    request = make_request(budget, masks, files, choices)
     with _terminal(quiet) as terminal:
         terminal.doing("examining the data")
         from unetkit import api
@@ -302,12 +326,13 @@ def evaluate(
         str | None, Parameter(metavar="CLASS", help="Class to score as ISBI 2012 does as well: V_rand and V_info.")
     ] = None,
     masks: Annotated[Masks, Flat] = MASKS,
+    files: Annotated[Files, Flat] = FILES,
     json: Json = False,
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> int:
     """See the help above."""
-    request = make_request(masks)
+    request = make_request(masks, files)
     with _terminal(quiet, json) as terminal:
         terminal.doing("loading")
         from unetkit import api

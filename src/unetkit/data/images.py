@@ -11,7 +11,7 @@ import numpy as np
 
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.formats import ImageReader
+from unetkit.data.formats import ImageReader, MapGrid
 from unetkit.data.source import open_case
 
 BAND = 1 << 22  # pixels looked at together
@@ -23,8 +23,7 @@ class ImageFacts:
 
     shape: of space. channels: without alpha. mode: "grey", "rgb", "palette" or "bands", of the first file.
     low, high: the range of its finite values. not_finite: pixels that are NaN or infinite. orientation: the camera's
-    (EXIF), 1 where upright. digest: equal for equal pixels, whatever the file's format. spacing, affine: as in
-    `ImageInfo`.
+    (EXIF), 1 where upright. digest: equal for equal pixels, whatever the file's format. The rest as in `ImageInfo`.
     """
 
     case: str
@@ -40,6 +39,9 @@ class ImageFacts:
     digest: str
     spacing: tuple[float, ...] | None = None
     affine: tuple[float, ...] | None = None
+    unit: str = ""
+    map: MapGrid | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def constant(self) -> bool:
@@ -58,7 +60,7 @@ def image_facts(case: Case) -> ImageFacts:
         low = high = 0.0  # nothing finite: as good as constant
     return ImageFacts(
         case.id, case.where, info.shape, info.channels, info.dtype, info.mode, float(low), float(high), not_finite,
-        info.orientation, digest.hexdigest(), info.spacing, info.affine,
+        info.orientation, digest.hexdigest(), info.spacing, info.affine, info.unit, info.map, info.notes,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from unetkit.data.case import IGNORE
 from unetkit.data.formats import open_image, stem, suffix, suffixes
 from unetkit.data.legend import Legend
 from unetkit.data.masks import case_mask, encode, read_mask
-from unetkit.data.remarks import same_place
+from unetkit.data.places import apart
 from unetkit.data.sizes import extent, units
 from unetkit.data.survey import infer_legend
 from unetkit.evaluate.pairs import Pair, pair, prediction_files, truth_cases
@@ -115,10 +115,10 @@ def _score(
             f"{path} is {extent(mask.shape)} but its truth {case.label} is {extent(label_X.shape)}; predict the image "
             "that the mask belongs to, at its own size"
         )
-    if truth.info is not None and mask.info is not None and not same_place(truth.info.affine, mask.info.affine):
+    if truth.info is not None and mask.info is not None and (how := apart(truth.info, mask.info)):
         raise DataError(
-            f"{path} does not lie where its truth {case.label} does: their affines differ; predict the image that the "
-            "mask belongs to, or resample one to the other"
+            f"{path} does not lie where its truth {case.label} does: {how}; predict the image that the mask belongs to, "
+            "or resample one to the other"
         )
     prediction_X, strays = encode(mask, legend, path)
     remark = ""
