@@ -281,8 +281,10 @@ def test_float_masks(tmp_path: Path) -> None:
     legend, survey = infer(tmp_path, masks, ".tif")
     assert values(legend) == [0, 1, 2]
     assert survey.strays == 3
-    masks[0][0, 0] = np.nan
-    with pytest.raises(DataError, match=r"m0\.tif: 1 pixels of the mask are not numbers .*--ignore 255"):
+    masks[0][0, 0] = np.inf
+    with pytest.raises(
+        DataError, match=r"m0\.tif: 1 pixels of the mask are infinite; replace them by NaN where nothing is annotated"
+    ):
         infer(tmp_path, masks, ".tif")
 
 
@@ -360,10 +362,13 @@ def test_photographs_are_no_masks(tmp_path: Path) -> None:
 
 
 def test_bands_are_no_mask(tmp_path: Path) -> None:
-    tifffile.imwrite(
-        tmp_path / "a.tif", np.zeros((5, 8, 8), np.uint8), photometric="minisblack", planarconfig="separate"
-    )
-    with pytest.raises(DataError, match=r"a\.tif: a mask has one channel or is RGB, but this file has 5"):
+    bands = np.random.default_rng(0).integers(0, 9, (5, 8, 8), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", bands, photometric="minisblack", planarconfig="separate")
+    with pytest.raises(
+        DataError,
+        match=r"a\.tif: a mask has one channel, or is RGB, or has a channel of 0 and 1 for each class; of the 5 "
+        r"channels of this file, number 1 holds more than two values",
+    ):
         read_raw_label(tmp_path / "a.tif")
 
 

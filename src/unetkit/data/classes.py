@@ -10,7 +10,7 @@ import numpy as np
 
 from unetkit.core.errors import DataError, PlanError
 from unetkit.data.legend import MOST_CLASSES, Ints, Value, code, percent, show, unpack
-from unetkit.data.masks import MaskFacts
+from unetkit.data.mask_facts import MaskFacts
 
 RARE = 0.001  # a value on less than this share of all pixels may be damage
 FEW_PIXELS = 50  # … but not where it fills areas of this many pixels in all
@@ -68,7 +68,7 @@ def pool(facts: Sequence[MaskFacts], ignore: Value | None) -> Pooled:
     for f in facts:
         values = f.values
         if coloured and not f.coloured:
-            if values[0] < 0 or values[-1] > 255:
+            if len(values) and (values[0] < 0 or values[-1] > 255):
                 other = next(g.path for g in facts if g.coloured)
                 raise DataError(
                     f"{f.path}: the mask has values up to {values[-1]}, while {other.name} is coloured; save all masks "
@@ -90,6 +90,8 @@ def instances_reason(facts: Sequence[MaskFacts], pooled: Pooled) -> str:
     Every value but 0 is (almost) one connected area; and there are many of them, or their number differs from mask to
     mask while they always run from 1 on (colours: differ from mask to mask).
     """
+    if any(f.objects for f in facts):
+        return "each object has a file of its own; 0 is background, every number an object of one class"
     several = [f for f in facts if f.blobs is not None]
     own = [f.values[(f.values != 0) & (f.values != pooled.ignore)] for f in facts]
     numbers = [len(v) for v in own]

@@ -14,7 +14,7 @@ from unetkit.data.finding import SEVERITIES, Finding, from_error
 from unetkit.data.groups import Groups, find_groups
 from unetkit.data.images import ImageFacts, image_facts
 from unetkit.data.legend import Legend, Value
-from unetkit.data.masks import MaskFacts, mask_facts
+from unetkit.data.mask_facts import MaskFacts, mask_facts
 from unetkit.data.survey import Background, MaskSurvey, legend_from
 
 
@@ -93,8 +93,9 @@ def examine(
     images: list[ImageFacts] = []
     masks: list[MaskFacts] = []
     total = len(discovery.cases) + len(discovery.unlabelled_cases)
+    ignore = discovery.ignore if ignore is None else ignore
     for done, case in enumerate((*discovery.cases, *discovery.unlabelled_cases), 1):
-        image, mask = _image(case, findings), _mask(case, findings)
+        image, mask = _image(case, findings), _mask(case, ignore, findings)
         if image is not None:
             images.append(image)
         if mask is not None:
@@ -127,13 +128,15 @@ def _image(case: Case, findings: list[Finding]) -> ImageFacts | None:
         return None
 
 
-def _mask(case: Case, findings: list[Finding]) -> MaskFacts | None:
+def _mask(case: Case, ignore: Value | None, findings: list[Finding]) -> MaskFacts | None:
     if case.label is None:
         return None
     try:
-        return mask_facts(case)
+        return mask_facts(case, ignore)
     except DataError as error:
-        findings.append(from_error(error, "bad-mask", case.mask_where))
+        # of several files, the one that the message names
+        path = next((path for path in case.label_files if str(error).startswith(f"{path}: ")), case.mask_where)
+        findings.append(from_error(error, "bad-mask", path))
         return None
 
 
@@ -146,11 +149,10 @@ def _understand(
     findings: list[Finding],
 ) -> tuple[Legend, MaskSurvey] | None:
     given: Mapping[int, str] | None = discovery.class_names or None
-    ignore = discovery.ignore if ignore is None else ignore
     if not masks:
         return None  # each unreadable mask has its own finding
     try:
-        return legend_from(masks, names, ignore, background, given)
+        return legend_from(masks, names, ignore, background, given, discovery.regions)
     except DataError as error:
         path = next((m.path for m in masks if str(error).startswith(str(m.path))), discovery.root)
         findings.append(from_error(error, "no-legend", path))

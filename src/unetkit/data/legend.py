@@ -188,6 +188,9 @@ class Legend(Config):
 
     def lookup(self, codes: Ints) -> tuple[Label, NDArray[np.bool_]]:
         """Class index of each value (colours packed as by `pack`), and whether it is a stray."""
+        if (hole := codes == UNANNOTATED).any():
+            label, stray = self.lookup(np.where(hole, self._attractors()[0][0], codes))
+            return np.where(hole, np.uint8(IGNORE), label), stray
         values, classes = self._attractors()
         if self.kind == "colours":
             distance = ((unpack(codes)[:, :, None] - unpack(values)[:, None, :]) ** 2).sum(0)

@@ -6,14 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from unetkit.data.case import Case, Discovery
 from unetkit.data.finding import Finding
 from unetkit.data.groups import Groups
 from unetkit.data.images import ImageFacts
 from unetkit.data.legend import Legend, percent, show
-from unetkit.data.masks import MaskFacts
+from unetkit.data.mask_facts import MaskFacts
+from unetkit.data.places import apart, nowhere
 from unetkit.data.sizes import extent, size, units
 from unetkit.data.survey import MaskSurvey
 
@@ -102,10 +101,8 @@ def on_images(images: Sequence[ImageFacts]) -> Iterator[Finding]:
         )  # fmt: skip
         return
     yield from _mixed(images, "mixed-sizes", "note", lambda i: size(i.shape), "")
-    yield from _mixed(
-        images, "mixed-spacing", "warning", _spacing,
-        "nothing is resampled: what looks alike has different sizes in pixels; resample them to one spacing",
-    )  # fmt: skip
+    yield from _mixed(images, "mixed-spacing", "note", _spacing, "")
+    yield from _guessed(images)
 
 
 def on_sizes(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> Iterator[Finding]:
@@ -125,23 +122,20 @@ def on_sizes(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> It
 
 
 def on_places(images: Mapping[str, ImageFacts], masks: Iterable[MaskFacts]) -> Iterator[Finding]:
-    """Masks that lie elsewhere in the scanner than their images, and what was unclear in them."""
+    """Masks that lie elsewhere than their images, and what was unclear in them."""
     for mask in masks:
         image, info = images.get(mask.case), mask.info
-        if image is not None and info is not None and not same_place(image.affine, info.affine):
+        if image is not None and info is not None and image.shape == info.shape and (how := apart(image, info)):
+            lost = nowhere(info) or nowhere(image)
+            where = "the header of one of them knows no place; " if lost else ""
             yield Finding(
-                severity="warning", code="affine-mismatch", file=str(mask.path),
-                message=f"its affine is not that of its image {image.path.name}: the two lie at different places, or "
-                "are turned",
-                fix="voxels are paired as stored; look at both in a viewer, and save the mask in the image's geometry",
+                severity="warning" if lost else "error", code="other-grid", file=str(mask.path),
+                message=f"it does not lie over its image {image.path.name}: {how}",
+                fix=where + ("they are paired as stored; look at both in a viewer" if lost else
+                "resample the mask onto the image's grid without interpolation, or save it with the image's geometry"),
             )  # fmt: skip
         for note in mask.notes:
             yield Finding(severity="note", code="unclear-mask", file=str(mask.path), message=note)
-
-
-def same_place(one: Sequence[float] | None, other: Sequence[float] | None) -> bool:
-    """Whether two affines are the same up to rounding; where one is not known, nothing speaks against it."""
-    return one is None or other is None or bool(np.allclose(one, other, rtol=1e-3, atol=1e-2))
 
 
 def on_copies(
@@ -201,7 +195,7 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
         )
         yield Finding(severity="warning", code="masks", file="", message=message, fix=fix)
     for case in survey.cases:
-        n = sum(case.counts) + case.ignored
+        n = case.labelled + case.ignored
         if case.strays:
             values = ", ".join(f"{show(v)} ({k} {units(len(case.shape), k)})" for v, k in case.stray_values)
             more = " and others" if sum(k for _, k in case.stray_values) < case.strays else ""
@@ -213,20 +207,20 @@ def on_masks(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
                 fix="they are read as the nearest class; save masks as PNG or TIFF, without smoothing, to be exact",
             )  # fmt: skip
         present = [k for k, pixels in enumerate(case.counts) if pixels]
-        if not present:
+        if not case.labelled:
             yield Finding(
                 severity="warning", code="unlabelled-mask", file=str(case.path),
                 message=f"every {units(len(case.shape), 1)} of the mask has the ignore value: nothing can be learned "
                 "from it",
                 fix="annotate it, or remove it",
             )  # fmt: skip
-        elif present == [legend.background]:
+        elif present == [legend.background] or not present:
             yield Finding(
                 severity="note", code="empty-mask", file=str(case.path),
-                message="the mask holds background only",
+                message="the mask holds background only" if present else "none of the classes occurs in the mask",
                 fix="nothing, if there is nothing to see in the image; else annotate it",
             )  # fmt: skip
-        elif len(present) == 1:
+        elif len(present) == 1 and case.counts[present[0]] == case.labelled:
             yield Finding(
                 severity="warning", code="constant-mask", file=str(case.path),
                 message=f"every {units(len(case.shape), 1)} of the mask is '{legend.names[present[0]]}'",
@@ -242,13 +236,13 @@ def _unlabelled(survey: MaskSurvey) -> Iterator[Finding]:
         unit = units(len(survey.cases[0].shape))
         yield Finding(
             severity="note", code="unlabelled", file="",
-            message=f"{percent(ignored / (ignored + sum(survey.counts)))} of the {unit} carry no label: nothing is "
+            message=f"{percent(ignored / (ignored + survey.labelled))} of the {unit} carry no label: nothing is "
             "learned from them, and they are not scored",
         )  # fmt: skip
 
 
 def _rare(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
-    total = sum(survey.counts)
+    total = survey.labelled
     unit = units(len(survey.cases[0].shape))
     for index in legend.foreground:
         pixels, name = survey.counts[index], legend.names[index]
@@ -271,9 +265,20 @@ def _spacing(image: ImageFacts) -> str:
     """The spacing in words; differences that are below what a scanner's header rounds to do not count."""
     if image.spacing is None:
         return "not known"
-    if len(image.spacing) == 1:
+    if len(image.spacing) == 1 and image.unit in ("s", ""):
         return f"{1 / image.spacing[0]:.4g} Hz"
-    return " × ".join(f"{s:.2g}" for s in image.spacing) + " mm"
+    return " × ".join(f"{s:.2g}" for s in image.spacing) + f" {image.unit}".rstrip()
+
+
+def _guessed(images: Sequence[ImageFacts]) -> Iterator[Finding]:
+    """What readers had to guess of the files, once for all files of which it is the same."""
+    said: dict[str, list[ImageFacts]] = defaultdict(list)
+    for image in images:
+        for note in image.notes:
+            said[note.replace(str(image.path), "").replace(image.path.name, "").lstrip(": ")].append(image)
+    for note, of in said.items():
+        more = f" (and {len(of) - 1} more files)" if len(of) > 1 else ""
+        yield Finding(severity="note", code="as-read", file=str(of[0].path), message=note + more)
 
 
 def _mixed(

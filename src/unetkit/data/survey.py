@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Literal
 import numpy as np
 
 from unetkit.core.errors import DataError, PlanError
-from unetkit.data.case import IGNORE, Case
+from unetkit.data.case import IGNORE, Case, GivenRegion
 from unetkit.data.classes import Pooled, choose_classes, instances_reason, pool
 from unetkit.data.legend import Colour, Legend, LegendClass, Value, code, display_colour, percent, show, unpack
-from unetkit.data.masks import MaskFacts, mask_facts
+from unetkit.data.mask_facts import MaskFacts, mask_facts
+from unetkit.data.part_classes import given_legend, part_legend
+from unetkit.data.parts import in_legend
 
 Background = int | Colour | Literal["none", "auto"]
 
@@ -22,7 +25,10 @@ THIN = 0.2  # a class is thin where less than this share of it is left without a
 
 @dataclass(frozen=True)
 class CaseSurvey:
-    """One mask under the legend: pixels of each class, unlabelled, stray; most frequent strays; whether constant."""
+    """One mask under the legend: pixels of each class, unlabelled, stray; most frequent strays; whether constant.
+
+    labelled: pixels that are not unlabelled; less than the sum of counts where regions overlap.
+    """
 
     case: str
     path: Path
@@ -32,6 +38,7 @@ class CaseSurvey:
     strays: int
     stray_values: tuple[tuple[Value, int], ...]
     constant: bool
+    labelled: int
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,11 @@ class MaskSurvey:
     def counts(self) -> tuple[int, ...]:
         """Pixels of each class in the whole set."""
         return tuple(sum(column) for column in zip(*(c.counts for c in self.cases), strict=True))
+
+    @property
+    def labelled(self) -> int:
+        """Pixels that carry a label, in the whole set."""
+        return sum(c.labelled for c in self.cases)
 
     @property
     def strays(self) -> int:
@@ -63,18 +75,20 @@ def infer_legend(
     ignore: Value | None = None,
     background: Background = "auto",
     given: Mapping[int, str] | None = None,
+    regions: Sequence[GivenRegion] = (),
 ) -> tuple[Legend, MaskSurvey]:
     """Read every mask once; decide what its values mean.
 
     names: of the classes in ascending order of value (colours: most frequent first), or of all but the background.
     ignore: the value of unlabelled pixels. background: a value, "none" (every class counts), or "auto" (by rule).
-    given: values and names that the set states itself (nnU-Net's `dataset.json`, the marks of recordings).
+    given: values and names that the set states itself (nnU-Net's `dataset.json`, the marks of recordings). regions:
+    classes that it makes of several values, and that may overlap.
 
     Raises DataError: an unreadable mask, no masks, masks that hold one value only, or that are no masks.
     Raises PlanError: names or a background that do not fit the values found.
     """
-    facts = [mask_facts(case) for case in cases if case.label is not None]
-    return legend_from(facts, names, ignore, background, given)
+    facts = [mask_facts(case, ignore) for case in cases if case.label is not None]
+    return legend_from(facts, names, ignore, background, given, regions)
 
 
 def legend_from(
@@ -83,10 +97,30 @@ def legend_from(
     ignore: Value | None = None,
     background: Background = "auto",
     given: Mapping[int, str] | None = None,
+    regions: Sequence[GivenRegion] = (),
 ) -> tuple[Legend, MaskSurvey]:
     """As `infer_legend`, from masks that have been looked at already."""
     if not facts:
         raise DataError("there is no mask to learn from: every image needs a mask with the same name")
+    if any(f.parts for f in facts):
+        legend, notes = part_legend(facts, names, ignore, background)
+    elif regions:
+        legend, notes = given_legend(regions, names, ignore if isinstance(ignore, int) else None), []
+    else:
+        legend, notes = _of_numbers(facts, names, ignore, background, given)
+    surveys = tuple(_survey(f, legend) for f in facts)
+    notes += _notes(facts, legend)
+    return legend, MaskSurvey(surveys, tuple(notes))
+
+
+def _of_numbers(
+    facts: Sequence[MaskFacts],
+    names: Sequence[str] | None,
+    ignore: Value | None,
+    background: Background,
+    given: Mapping[int, str] | None,
+) -> tuple[Legend, list[str]]:
+    """The legend of masks that hold numbers or colours, and remarks."""
     pooled = pool(facts, ignore)
     notes: list[str] = []
     if ignore is not None and not any(pooled.ignore in f.values for f in facts):
@@ -118,9 +152,7 @@ def legend_from(
                 "that these are the masks, and that they are not empty"
             )
         legend = _legend(facts, pooled, groups, names, background, why)
-    surveys = tuple(_survey(f, legend) for f in facts)
-    notes += _notes(facts, legend)
-    return legend, MaskSurvey(surveys, tuple(notes))
+    return legend, notes
 
 
 def _instances(names: Sequence[str] | None, pooled: Pooled, why: str) -> Legend:
@@ -249,23 +281,33 @@ def _survey(facts: MaskFacts, legend: Legend) -> CaseSurvey:
     values, counts = facts.values, facts.counts
     if legend.kind == "colours" and not facts.coloured:
         values = values * 0x010101
+    if facts.parts:
+        values, _ = in_legend(values, facts.parts, legend)
     label, stray = legend.lookup(values)
     per_class = np.bincount(label, weights=counts, minlength=IGNORE + 1).astype(np.int64)
+    ignored = int(per_class[IGNORE]) + facts.missing
     largest = np.flatnonzero(stray)[np.argsort(-counts[stray], kind="stable")][:8]
     return CaseSurvey(
         facts.case,
         facts.path,
         facts.shape,
-        tuple(int(n) for n in per_class[: len(legend.classes)]),
-        int(per_class[IGNORE]),
+        tuple(int(n) for n in legend.tally(per_class)),
+        ignored,
         int(counts[stray].sum()) + facts.fractional,
         tuple((_as_value(int(values[k]), legend.kind == "colours"), int(counts[k])) for k in largest),
-        len(values) == 1,
+        len(facts.values) + bool(facts.missing) == 1,
+        int(counts.sum()) + facts.missing - ignored,
     )
 
 
 def _notes(facts: Sequence[MaskFacts], legend: Legend) -> list[str]:
     notes = []
+    if holes := [f for f in facts if f.missing]:
+        share = percent(sum(f.missing for f in holes) / sum(math.prod(f.shape) for f in facts))
+        notes.append(
+            f"{len(holes)} mask{'s hold' if len(holes) > 1 else ' holds'} NaN (e.g. {holes[0].path.name}), {share} of "
+            "all pixels: taken as not annotated"
+        )
     for entry in legend.classes:
         for other in entry.also:
             files = [f.path.name for f in facts if other in f.values]
