@@ -13,6 +13,7 @@ from pathlib import Path
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, Reading
+from unetkit.data.formats.table import split_address
 
 MAX_CHANNELS = 16
 """The longest last axis (of images) that is taken for channels where nothing says so."""
@@ -92,7 +93,7 @@ def understand(path: Path, sizes: Sequence[int], names: str, reading: Reading) -
             names = _guessed(path, sizes, names)
             long = [a for a, n in enumerate(names) if n != UNKNOWN]
             notes = (
-                f"{path.name}: its {_times([sizes[a] for a in long])} are taken as {', '.join(names[a] for a in long)} "
+                f"{path.relative_to(split_address(path)[0].parent)}: its {_times([sizes[a] for a in long])} are taken as {', '.join(names[a] for a in long)} "
                 "(nothing says so); --axes tells otherwise",
             )
     return _placed(path, sizes, names, notes)
@@ -213,3 +214,13 @@ def _described(sizes: Sequence[int], names: str) -> str:
 
 def _times(sizes: Sequence[int]) -> str:
     return " × ".join(str(n) for n in sizes)
+
+
+_LETTERS = {"channel": "C", "channels": "C", "time": "T", "depth": "Z", "height": "Y", "width": "X"}
+
+
+def letter_of(name: object) -> str:
+    """The letter of an axis that a file calls so; "?" where the name is none that we know."""
+    word = str(name or "").strip().lower()
+    letter = word.upper() if len(word) == 1 else _LETTERS.get(word, UNKNOWN)
+    return letter if letter in _SPACE + _CHANNELS + _TIME else UNKNOWN

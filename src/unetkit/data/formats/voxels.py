@@ -134,17 +134,21 @@ def open_file(path: Path) -> DiskFile:
     return DiskFile(os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)), path)
 
 
+def roomy() -> Path:
+    """Where the system keeps large temporary files: TMPDIR, or /var/tmp (/tmp is often kept in memory)."""
+    large = Path("/var/tmp")
+    return large if not os.environ.get("TMPDIR") and os.access(large, os.W_OK) else Path(tempfile.gettempdir())
+
+
 def scratch(size: int, folder: Path | None = None) -> RawFile:
     """Room for `size` bytes, zeros at first: memory, or a temporary file without a name where it is much.
 
-    folder: where the file shall lie, however small it is; None: where the system keeps large temporary files (TMPDIR,
-    or /var/tmp: /tmp is often kept in memory). Raises MachineError: no room, or not allowed.
+    folder: where the file shall lie, however small it is; None: `roomy`. Raises MachineError: no room, or not allowed.
     """
     if folder is None:
         if size <= IN_MEMORY:
             return MemoryFile(size)
-        large = Path("/var/tmp")
-        folder = large if not os.environ.get("TMPDIR") and os.access(large, os.W_OK) else Path(tempfile.gettempdir())
+        folder = roomy()
     with disk_errors(folder), tempfile.TemporaryFile(dir=folder) as file:
         os.ftruncate(file.fileno(), size)
         return DiskFile(os.dup(file.fileno()), folder)
