@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unetkit.core.device import find_device
-from unetkit.core.errors import DataError
+from unetkit.core.errors import DataError, PlanError
 from unetkit.core.events import Event, Progress, drain
 from unetkit.core.interrupt import stop_on_signal
 from unetkit.core.machine import processor
@@ -29,7 +29,7 @@ from unetkit.metrics.scores import Scores
 from unetkit.nets.reduced import prune as pruned
 from unetkit.plan.make import Planned
 from unetkit.plan.own import code_of
-from unetkit.plan.plan import Plan, Request
+from unetkit.plan.plan import Plan, PostPlan, Request
 from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
@@ -162,6 +162,10 @@ def predict(
     out: PathLike,
     *,
     outputs: OutputOptions | None = None,
+    post: Mapping[str, Any] | None = None,
+    axes: str | None = None,
+    level: int | None = None,
+    pixel_size: float | None = None,
     tta: bool | None = None,
     memory: int | None = None,
     device: str = "auto",
@@ -171,15 +175,28 @@ def predict(
 ) -> PredictResult:
     """Write a mask for every image (a file, a folder, a pattern, or a list) into the folder `out`.
 
+    `outputs`: what is written beside the masks, and in which format. `post`: fields of the plan's `predict.post` that
+    are changed: `{"smallest": 20}`. `axes`, `level`, `pixel_size`: how files are read, where it is not as in training.
     `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
-    good ones is named in the result; what was done before is skipped. `prune`: use only so many
-    columns of a nested network (U-Net++), which is faster; 0: all. `trust` as in `open_run`.
+    good ones is named in the result; what was done before is skipped, what was interrupted goes on. `prune`: use only
+    so many columns of a nested network (U-Net++), which is faster; 0: all. `trust` as in `open_run`.
+
+    Raises PlanError: a class or a size in `post` that there is not.
     """
     model, plan = load_model(Path(run), trust=trust)
     if prune:
         model = replace(model, net=pruned(model.net, prune))
+    if post:
+        model = replace(model, post=_post(model, plan, post))
     sources = images if isinstance(images, str | Path) else list(images)
-    options = _options(plan, tta=tta, memory=memory, device=device)
+    sized = level is not None or pixel_size is not None
+    reading = {
+        "axes": axes or plan.request.axes,
+        "level": level if sized else plan.request.level,
+        "pixel_size": pixel_size if sized else plan.request.pixel_size,
+    }
+    given = {name: value for name, value in reading.items() if value is not None}
+    options = _options(plan, tta=tta, memory=memory, device=device).model_copy(update=given)
     return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())
 
 
@@ -203,13 +220,18 @@ def evaluate(
     prediction, listen = Path(prediction), listen or notebook_listener()
     request = request or Request()
     options = EvaluateOptions(
-        names=request.classes, ignore=request.ignore, background=request.background, membrane=membrane
+        names=request.classes,
+        ignore=request.ignore,
+        background=request.background,
+        membrane=membrane,
+        reading=request.reading,
     )
     if (prediction / PLAN).is_file():
         model, plan = load_model(prediction, trust=trust)
         if not isinstance(truth, str | Path):
             return drain(scoring_samples(model, truth, _options(plan), options), listen)
-        return drain(scoring(model, Path(truth), _options(plan), options, None if out is None else Path(out)), listen)
+        kept = None if out is None else Path(out)
+        return drain(scoring(model, Path(truth), _options(plan), options, kept), listen)
     if not isinstance(truth, str | Path):
         raise DataError(f"{prediction}: is no run folder; only a run is scored on samples in memory")
     return evaluate_folders(prediction, Path(truth), options, listen)
@@ -272,6 +294,16 @@ def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, dev
     known = plan.machine.device == find_device(device) and plan.machine.processor == processor()
     trial: dict[str, Any] = {} if known else {"precision": "auto", "layout": "auto"}
     return PredictOptions(**options_of(plan, tta).model_dump() | {"memory": memory, "device": device} | trial)
+
+
+def _post(model: Model, plan: Plan, changes: Mapping[str, Any]) -> PostPlan:
+    """What becomes of predicted areas: as planned, with what the user changed."""
+    post = PostPlan.parse(plan.predict.post.model_dump() | dict(changes), "the options")
+    try:
+        post.check(model.legend)
+    except ValueError as error:
+        raise PlanError(f"the options: {error}") from None
+    return post
 
 
 def _data(data: Data) -> DataSource:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
 from unetkit import __version__
-from unetkit.cli import importing, models
+from unetkit.cli import importing, models, predicting
 from unetkit.cli.flags import (
     BUDGET,
     CHOICES,
@@ -20,15 +20,15 @@ from unetkit.cli.flags import (
     Json,
     Masks,
     Quiet,
+    RunFolder,
     Trust,
     make_request,
+    missing,
+    start_terminal,
     whole,
 )
 from unetkit.cli.output import print_json
 from unetkit.core.errors import PlanError
-
-if TYPE_CHECKING:
-    from unetkit.cli.terminal import Terminal
 
 # The commands in the order of the work, each with its shortest useful line.
 EXAMPLES = {
@@ -60,7 +60,6 @@ app = App(
 PLAN_FILE = Path("plan.yaml")
 
 Data = Annotated[Path, Parameter(help="a folder of images and masks, or a CSV; most layouts are understood")]
-RunFolder = Annotated[Path, Parameter(name="RUN", help="a folder that `unetkit train` wrote")]
 Flat = Parameter(name="*")
 
 
@@ -86,7 +85,7 @@ def sample(
     """See the help above."""
     if folder.is_dir() and any(folder.iterdir()):
         raise PlanError(f"{folder}: holds files already; nothing was written; name a new or empty folder")
-    with _terminal(quiet) as terminal:
+    with start_terminal(quiet) as terminal:
         terminal.doing("drawing")
         from unetkit.data.samples import write_samples
 
@@ -114,7 +113,7 @@ def check(
 ) -> int:
     """See the help above."""
     request = make_request(masks, files)
-    with _terminal(quiet, json) as terminal:
+    with start_terminal(quiet, json) as terminal:
         terminal.doing("examining the data")
         from unetkit import api
         from unetkit.cli.findings import diagnosis_json, show_diagnosis
@@ -162,15 +161,15 @@ def plan(
         from unetkit.cli.fields import settable_fields
         from unetkit.cli.lines import fields_table
 
-        with _terminal() as terminal:
+        with start_terminal() as terminal:
             terminal.console.print(fields_table(settable_fields()))
         return 0
     if data is None:
-        raise _missing("plan", "DATA", "a folder of images and masks, or a CSV")
+        raise missing("plan", "DATA", "a folder of images and masks, or a CSV", EXAMPLES["plan"])
     if out is not None and out.suffix.lower() not in (".json", ".yaml", ".yml"):
         raise PlanError(f"-o {out}: a plan is a .yaml or .json file; for example -o {out.stem or 'plan'}.yaml")
     request = make_request(budget, masks, files, choices)
-    with _terminal() as terminal:
+    with start_terminal() as terminal:
         terminal.doing("examining the data")
         from unetkit import api
 
@@ -212,7 +211,7 @@ def train(
 ) -> int:
     """See the help above."""
     request = make_request(budget, masks, files, choices)
-    with _terminal(quiet) as terminal:
+    with start_terminal(quiet) as terminal:
         terminal.doing("examining the data")
         from unetkit import api
         from unetkit.cli.interrupt import stoppable
@@ -227,77 +226,22 @@ def train(
     return 0
 
 
-@app.command(
+app.command(
+    predicting.predict,
     sort_key=5,
     usage="Usage: unetkit predict RUN IMAGES... -o FOLDER [OPTIONS]",
     help="Write a mask for every image.\n\n"
-    "Masks have the values or colours of those that were learnt from, and the name and size of their image. Volumes "
-    "come back as NIfTI where their image lies, the leads of recordings as CSV and marks. What is there already is "
-    "skipped. Exit status 1: some images could not be predicted.",
+    "Masks have the values or colours of those that were learnt from, the name of their image, its size and its place: "
+    "volumes lie where their image does, maps on the same pixels of the Earth, signals come back as CSV and marks. "
+    "What is there already is skipped; what was interrupted goes on. Exit status 1: some images could not be "
+    "predicted.",
     help_epilogue=_example(
-        "unetkit predict run images/ -o masks",
+        EXAMPLES["predict"],
         "unetkit predict run slide.tif -o masks --memory 1GB --probabilities --overlay",
+        "unetkit predict run city.tif -o masks --polygons gpkg --smallest 10",
+        "unetkit predict run scan/ -o masks --format .nrrd --keep-largest all --measure csv",
     ),
 )
-def predict(
-    run: RunFolder,
-    /,
-    *images: Annotated[str, Parameter(name="IMAGES", help="image files, a folder of them, or a quoted pattern")],
-    out: Annotated[Path, Parameter(name=["--out", "-o"], metavar="FOLDER", help="folder for the masks")],
-    probabilities: Annotated[bool, Parameter(help="Also probabilities/NAME, one channel per class.")] = False,
-    overlay: Annotated[bool, Parameter(help="Also overlays/NAME.png: the image, its mask in colour.")] = False,
-    tta: Annotated[
-        bool | None,
-        Parameter(negative="--no-tta", help="Average eight flips and turns: slower, steadier; else as planned."),
-    ] = None,
-    memory: Annotated[
-        str | None, Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit.")
-    ] = None,
-    device: Annotated[str, Parameter(metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")] = "auto",
-    prune: Annotated[
-        int,
-        Parameter(metavar="N", converter=whole, help="Use N columns of a nested network (unetpp): faster, less exact."),
-    ] = 0,
-    overwrite: Annotated[bool, Parameter(help="Predict again what is there already.")] = False,
-    trust: Trust = False,
-    quiet: Quiet = False,
-) -> int:
-    """See the help above."""
-    if not images:
-        raise _missing("predict", "IMAGES", "image files, a folder of them, or a quoted pattern")
-    limit = None
-    if memory is not None:
-        from unetkit.core.machine import parse_memory
-
-        limit = parse_memory(memory)
-    with _terminal(quiet) as terminal:
-        terminal.doing("loading the model")
-        from unetkit import api
-        from unetkit.data.discover import images_of
-        from unetkit.predict.options import OutputOptions
-
-        outputs = OutputOptions(probabilities=probabilities, overlay=overlay, overwrite=overwrite)
-        # a shell may have spelt out a pattern
-        sources = images[0] if len(images) == 1 else [path for name in images for path in images_of(name)]
-        found = api.predict(
-            run,
-            sources,
-            out,
-            outputs=outputs,
-            tta=tta,
-            memory=limit,
-            device=device,
-            prune=prune,
-            trust=trust,
-            listen=terminal,
-        )
-    if found.failed:
-        messages = "".join(f"\n  {message}" for _, message in found.failed)
-        total = len(found.done) + len(found.skipped) + len(found.failed)
-        terminal.problem(f"error: {len(found.failed)} of {total} images could not be predicted:{messages}")
-        return 1
-    terminal.result(f"{out}: the masks")
-    return 0
 
 
 @app.command(
@@ -333,7 +277,7 @@ def evaluate(
 ) -> int:
     """See the help above."""
     request = make_request(masks, files)
-    with _terminal(quiet, json) as terminal:
+    with start_terminal(quiet, json) as terminal:
         terminal.doing("loading")
         from unetkit import api
         from unetkit.cli.scores import show_scores
@@ -359,7 +303,7 @@ def evaluate(
 )
 def report(run: RunFolder, /, *, quiet: Quiet = False) -> int:
     """See the help above."""
-    with _terminal(quiet) as terminal:
+    with start_terminal(quiet) as terminal:
         terminal.doing("writing the report")
         from unetkit import api
 
@@ -384,16 +328,6 @@ app.command(
 )
 
 app.command(models.app)
-
-
-def _terminal(quiet: bool = False, json: bool = False) -> Terminal:
-    from unetkit.cli.terminal import open_terminal
-
-    return open_terminal(quiet=quiet, json=json)
-
-
-def _missing(command: str, name: str, what: str) -> PlanError:
-    return PlanError(f"unetkit {command} needs {name} ({what}), for example:\n  {EXAMPLES[command]}")
 
 
 def _write_plan(path: Path, values: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from cyclopts import Group, Parameter, Token
 from unetkit.core.errors import PlanError, nearest
 
 if TYPE_CHECKING:
+    from unetkit.cli.terminal import Terminal
     from unetkit.plan.plan import Request
 
 _BUDGET = Group("How long", sort_key=1)
@@ -124,6 +125,7 @@ class Files:
         return {name: value for name, value in values.items() if value is not None}
 
 
+RunFolder = Annotated[Path, Parameter(name="RUN", help="a folder that `unetkit train` wrote")]
 Trust = Annotated[bool, Parameter(name="--trust", help="Import, and so run, code named module:name in the network.")]
 
 
@@ -161,7 +163,7 @@ class Choices:
         Parameter(
             negative="--no-store",
             group=_CHOICES,
-            help="Copy what does not fit in memory, prepared, into RUN while training; --no-store: read it where it is.",
+            help="Copy what does not fit in memory, prepared, into RUN; --no-store: read it where it is, each time.",
         ),
     ] = True
     start: Annotated[
@@ -251,3 +253,15 @@ def _is_number(text: str) -> bool:
     except json.JSONDecodeError:
         return False
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def missing(command: str, name: str, what: str, example: str) -> PlanError:
+    """The error for an argument that a command cannot do without."""
+    return PlanError(f"unetkit {command} needs {name} ({what}), for example:\n  {example}")
+
+
+def start_terminal(quiet: bool = False, json: bool = False) -> Terminal:
+    """The terminal that a command speaks to; imported when there is something to say."""
+    from unetkit.cli.terminal import open_terminal
+
+    return open_terminal(quiet=quiet, json=json)

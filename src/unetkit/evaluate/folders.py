@@ -15,7 +15,7 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
 from unetkit.data.case import IGNORE
-from unetkit.data.formats import open_image, stem, suffix, suffixes
+from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, stem, suffix, suffixes
 from unetkit.data.legend import Legend
 from unetkit.data.masks import case_mask, encode, read_mask
 from unetkit.data.places import apart
@@ -34,7 +34,7 @@ class EvaluateOptions(Config):
     tolerance: of the boundary F1, in pixels (of the finest axis, where voxels are no cubes). groups: case id → patient,
     slide … where the data itself does not say.
     membrane: name of the class that divides the image into cells; adds V_rand and V_info from the probabilities that
-    `predict --probabilities` wrote beside the masks.
+    `predict --probabilities` wrote beside the masks. reading: how the files of the truth are read.
     """
 
     legend: Legend | None = None
@@ -44,6 +44,7 @@ class EvaluateOptions(Config):
     tolerance: float = Field(default=TOLERANCE, ge=0)
     groups: Mapping[str, str] = {}
     membrane: str | None = None
+    reading: Reading = AS_THEY_ARE
 
 
 def evaluate_folders(
@@ -64,7 +65,7 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     """
     options = options or EvaluateOptions()
     begin = time.monotonic()
-    cases, stated, stated_ignore = truth_cases(truth)
+    cases, stated, stated_ignore = truth_cases(truth, options.reading)
     predictions = prediction_files(prediction)
     pairing = pair(predictions, prediction, cases, truth)
     legend = options.legend

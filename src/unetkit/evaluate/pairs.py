@@ -10,7 +10,7 @@ from pathlib import Path
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
 from unetkit.data.discover import discover
-from unetkit.data.formats import image_paths, is_image_name, natural_key, stem, suffixes
+from unetkit.data.formats import AS_THEY_ARE, Reading, image_paths, is_image_name, natural_key, stem, suffixes
 from unetkit.data.formats.rows import is_mask_table
 
 BESIDE = ("probabilities", "overlays", "marks")  # folders that predict writes beside the masks
@@ -36,14 +36,14 @@ class Pairing:
     predictions: tuple[Path, ...]
 
 
-def truth_cases(truth: Path) -> tuple[tuple[Case, ...], Mapping[int, str], int | None]:
+def truth_cases(truth: Path, reading: Reading = AS_THEY_ARE) -> tuple[tuple[Case, ...], Mapping[int, str], int | None]:
     """The cases with a mask in `truth`: a data set in any layout (also a CSV), or a plain folder of masks.
 
     Besides the class names and the ignore value that the set's own description states. Raises DataError: no masks.
     """
     truth = Path(truth)
     try:
-        found = discover(truth)
+        found = discover(truth, reading)
     except DataError:
         # masks alone, without images, are no data set, and all that is needed here
         masks = (image_paths(truth) or _masks_below(truth)) if truth.is_dir() else []
