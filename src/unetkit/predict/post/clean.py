@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.borders import BORDER, INSIDE
+from unetkit.data.case import IGNORE
 from unetkit.data.legend import Legend
 from unetkit.plan.plan import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.post.components import Parts, Values, components
 from unetkit.predict.post.flood import flooded, relief_of_labels
-from unetkit.predict.post.holes import filling
+from unetkit.predict.post.holes import UNKNOWN, filling
 from unetkit.predict.post.room import Room
 
 # Seeds of fewer pixels are noise: what is inside of an object's border is larger, or the object is border throughout.
@@ -106,7 +107,8 @@ def _empty(legend: Legend) -> int:
 
 def _counted(label_X: NDArray[np.uint8], empty: int) -> NDArray[np.uint32]:
     """Class indices from 1 on, background 0."""
-    return np.where(label_X == empty, 0, label_X.astype(np.uint32) + 1)
+    counted_X = np.where(label_X == empty, 0, label_X.astype(np.uint32) + 1)
+    return np.where(label_X == IGNORE, np.uint32(UNKNOWN), counted_X)
 
 
 def _regions(finished: Finished, plan: PostPlan, room: Room) -> Labels:
@@ -167,13 +169,18 @@ def _objects(finished: Finished, plain: Finished, plan: PostPlan, room: Room) ->
         return number[parts.read(region)]
 
     if plan.fill_holes:
-        bare, fill = objects, _filling(objects, plan, plain, room, "holes")
+        bare = objects
+
+        def known(region: Region) -> NDArray[np.uint32]:
+            return np.where(plain.labels(region) == IGNORE, np.uint32(UNKNOWN), bare(region))
+
+        fill = _filling(known, plan, plain, room, "holes")
 
         def objects(region: Region) -> NDArray[np.uint32]:
             return np.maximum(bare(region), fill(region))
 
     def labels(region: Region) -> NDArray[np.uint8]:
-        return of[objects(region)]
+        return np.where(plain.labels(region) == IGNORE, np.uint8(IGNORE), of[objects(region)])
 
     return replace(plain, labels=labels, objects=objects, count=count)
 

@@ -11,6 +11,8 @@ from unetkit.core.region import Region
 from unetkit.predict.post.components import Ids, Parts, Values, components
 from unetkit.predict.post.room import Room
 
+UNKNOWN = (1 << 32) - 1
+"""Value of pixels of which it is not known what they are."""
 # Bytes per pixel of a block: values, ids of holes, and the neighbours that are compared, 8 bytes each.
 COST = 48
 
@@ -20,11 +22,12 @@ def filling(values: Values, shape: Sequence[int], room: Room, name: str, largest
 
     values: integers (*region) of a region, 0 for background. A hole is a connected area of background (by faces: a
     diagonal line is closed) of at most `largest` pixels that does not reach the image's edge and adjoins one value
-    only, by faces. Of a single value these are the holes of `scipy.ndimage.binary_fill_holes`.
+    only, by faces, and that is not `UNKNOWN`. Of a single value these are the holes of
+    `scipy.ndimage.binary_fill_holes`.
     """
     holes = components(lambda region: values(region) == 0, (1,), shape, room, name, diagonal=False)
     surround = _surround(values, holes, shape, room)
-    surround[holes.sizes > largest] = 0
+    surround[(holes.sizes > largest) | (surround == UNKNOWN)] = 0
     surround[0] = 0
 
     def read(region: Region) -> np.ndarray:
