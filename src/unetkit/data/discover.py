@@ -28,6 +28,7 @@ from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
 from unetkit.data.recordings import read_recordings
 from unetkit.data.sample import Sample, read_samples
+from unetkit.data.signal_sets import read_signals, signals_in, with_words
 from unetkit.data.table import is_table, read_table
 from unetkit.data.walk import files, folders, walk
 
@@ -40,7 +41,8 @@ LAYOUTS = (
     "images/ + masks/ (or labels/, annotations/) with equal names; train/, val/, test/ with such folders in each; one "
     "folder with NAME.png + NAME_mask.png (or _seg, _label); a folder for each case with its channels and its mask; "
     "imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask; files that hold both (.h5, .zarr, .npz); "
-    "WFDB recordings with marks of waves beside them (7.hea, 7.dat, 7.ii)"
+    "WFDB recordings with marks of waves beside them (7.hea, 7.dat, 7.ii) or annotations of all leads (100.atr); "
+    "signals (EDF, CSV, Parquet) with their label inside, or a table of onset,duration,label beside them"
 )
 
 
@@ -52,7 +54,7 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
     """
     if not isinstance(data, str | Path):
         return read_samples(data)
-    found = _discover(Path(data))
+    found = with_words(_discover(Path(data), reading))
     if reading == AS_THEY_ARE:
         return found
 
@@ -62,11 +64,13 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
     return dataclasses.replace(found, cases=read_so(found.cases), unlabelled_cases=read_so(found.unlabelled_cases))
 
 
-def _discover(path: Path) -> Discovery:
+def _discover(path: Path, reading: Reading) -> Discovery:
     _exists(path)
     if is_image(path) and (found := from_containers(path.parent, [path])):
         return _marked(dataclasses.replace(found, root=path))
     if path.is_file():
+        if not is_table(path) and (found := read_signals(path.parent, [path])):
+            return _marked(dataclasses.replace(found, root=path))
         if path.suffix.lower() not in (".csv", ".tsv"):
             raise DataError(f"{path}: this is a file; give the folder of images and masks, or a CSV of image,mask")
         return _marked(read_table(path))
@@ -74,7 +78,9 @@ def _discover(path: Path) -> Discovery:
     if len(tables) == 1:
         return _marked(read_table(tables[0]))
     if headers := [p for p in walk(path) if p.suffix.lower() == ".hea"]:
-        return _marked(read_recordings(path, headers))
+        return _marked(read_recordings(path, headers, reading))
+    if found := read_signals(path, list(files(path))):
+        return _marked(found)
     named_folders = {p.name.casefold(): p for p in folders(path)}
     if "imagestr" in named_folders:
         return _marked(read_nnunet(path, named_folders))
@@ -98,13 +104,13 @@ def images_of(path: str | Path) -> list[Path]:
             raise DataError(f"{path}: no image matches this pattern; images are {', '.join(suffixes())}")
         return sorted(found, key=lambda p: natural_key(str(p)))
     _exists(target)
-    if own := image_paths(target):
+    if own := signals_in(target):
         images, masks = split_flat(named(own, target))
         paired = {mask for _, _, mask in pair(images, masks).found}
         return [p for p in own if p not in paired]
     inner = [f for f in folders(target) if folder_role(f.name) == ("images", "") or f.name.casefold() == "imagests"]
     for folder in inner:
-        if found := image_paths(folder):
+        if found := signals_in(folder):
             return found
     holders = [f.name for f in folders(target) if image_paths(f)]
     where = (

@@ -122,9 +122,8 @@ def _whole(
     files = annotators[name]
     if kind in ("beats", "nothing") and not reading.beat_width:
         raise DataError(f"{next(iter(files.values()))}: {no_segments(kind)}")
-    notes = [
-        f"{len(files)} of {len(headers)} recordings have annotations .{name}, which are {_said(kind, reading.beat_width)}"
-    ]
+    said = _said(kind, reading.beat_width)
+    notes = [f"{len(files)} of {len(headers)} recordings have annotations .{name}, which are {said}"]
     if others := sorted(set(annotators) - {name}):
         notes.append(f"annotations that are not used: {', '.join(f'.{other} ({kinds[other]})' for other in others)}")
     cases, unlabelled, names = [], [], dict(enumerate(WAVES))

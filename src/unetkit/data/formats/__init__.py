@@ -114,6 +114,10 @@ def open_image(path: Path, reading: Reading = AS_THEY_ARE) -> ImageReader:
     if found is None:
         if path.is_dir() and is_series(path):
             found = next(f for f in formats() if f.name == "DICOM")
+        elif path.suffix.lower() in (".csv", ".tsv") and path.is_file():  # many things, of which one is a signal
+            from unetkit.data.formats.signal_tables import open_image as open_table
+
+            return open_table(path, reading)
         else:
             raise _unknown(path)
     if not outer.is_dir():

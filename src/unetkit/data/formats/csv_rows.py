@@ -10,6 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
 from unetkit.data.formats.base import decoding
-from unetkit.data.formats.columns import understand
+from unetkit.data.formats.columns import Columns, understand
 from unetkit.data.formats.signal_tables import Rows
 
 EVERY = 1 << 12  # rows from one entry of the index to the next
@@ -26,27 +27,49 @@ LOOKED_AT = 20  # rows by which columns of numbers are told from those of text
 _GAPS = ("", "nan", "na", "n/a", "null", "none")
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the first lines of a table tell. begin: the place of the first row. first_line: its line. delimiter: between
+    cells. decimal_comma: whether numbers are written 1,5."""
+
+    names: tuple[str, ...]
+    columns: Columns
+    begin: int
+    first_line: int
+    delimiter: str
+    decimal_comma: bool
+
+
+def read_head(path: Path) -> Head:
+    """Look at the first lines. A first line of numbers is data, and its columns are called 0, 1, …
+
+    Raises DataError: no text, an empty table, no channel.
+    """
+    lines, comments, begins, delimiter = _first_lines(path)
+    first = next(csv.reader([lines[0]], delimiter=delimiter))
+    named = any(not _is_number(cell, _commas(lines[0], delimiter)) and cell.strip() for cell in first)
+    data = lines[1:] if named else lines
+    comma = bool(data) and _commas(data[0], delimiter)
+    names = tuple(first) if named else tuple(str(k) for k in range(len(first)))
+    rows = list(csv.reader(data, delimiter=delimiter))
+    numeric = [
+        any(_is_number(row[k], comma) for row in rows if k < len(row))
+        or all(row[k].strip() == "" for row in rows if k < len(row))
+        for k in range(len(names))
+    ]
+    columns = understand(path, names if named else [f"channel {name}" for name in names], numeric)
+    return Head(names, columns, begins[named], comments + 1 + named, delimiter, comma)
+
+
 class CSVRows(Rows):
-    """The rows of one file. A first line of numbers is data, and its columns are called 0, 1, …"""
+    """The rows of one file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        lines, header_lines, begin, self._delimiter = _head(path)
-        first = next(csv.reader([lines[0]], delimiter=self._delimiter))
-        named = any(not _is_number(cell, self._comma(lines[0])) and cell.strip() for cell in first)
-        begins = begin[1] if named else begin[0]
-        data = lines[1:] if named else lines
-        self._decimal_comma = bool(data) and self._comma(data[0])
-        self.names = tuple(first) if named else tuple(f"{k}" for k in range(len(first)))
-        self.first_line = header_lines + (2 if named else 1)
-        rows = list(csv.reader(data[:LOOKED_AT], delimiter=self._delimiter))
-        numeric = [
-            any(_is_number(row[k], self._decimal_comma) for row in rows if k < len(row))
-            or all(row[k].strip() == "" for row in rows if k < len(row))
-            for k in range(len(self.names))
-        ]
-        self.columns = understand(path, self.names if named else [f"channel {n}" for n in self.names], numeric)
-        self._places, self.length = _index(path, begins)
+        head = read_head(path)
+        self.names, self.columns, self.first_line = head.names, head.columns, head.first_line
+        self._delimiter, self._decimal_comma = head.delimiter, head.decimal_comma
+        self._places, self.length = _index(path, head.begin)
 
     def numbers(self, columns: Sequence[int], start: int, stop: int) -> NDArray[np.float64]:
         lines = self._lines(start, stop)
@@ -121,12 +144,13 @@ class CSVRows(Rows):
                 "number; mend it, or leave the cell empty, which is a gap"
             ) from None
 
-    def _comma(self, line: str) -> bool:
-        """Whether numbers are written 1,5: with a comma, and other signs between the cells."""
-        return self._delimiter != "," and "," in line and "." not in line
+
+def _commas(line: str, delimiter: str) -> bool:
+    """Whether numbers are written 1,5: with a comma, and other signs between the cells."""
+    return delimiter != "," and "," in line and "." not in line
 
 
-def _head(path: Path) -> tuple[list[str], int, tuple[int, int], str]:
+def _first_lines(path: Path) -> tuple[list[str], int, tuple[int, int], str]:
     """The first lines behind comments; how many comments; where the first and the second of them begin; the delimiter.
 
     Raises DataError: no text, nothing in it.

@@ -19,7 +19,8 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, Inside, PaletteAs, Reading, decoding
 from unetkit.data.formats.columns import Columns, Steps
-from unetkit.data.formats.intervals import NOBODY, Words
+from unetkit.data.formats.intervals import NOBODY, Words, is_interval_table
+from unetkit.data.formats.rows import is_mask_table
 from unetkit.data.formats.table import split_address
 
 AT_ONCE = 1 << 16  # rows looked at together
@@ -66,6 +67,21 @@ def open_image(path: Path, reading: Reading) -> SignalTableReader:  # noqa: ARG0
     if inside:
         raise DataError(f"{path}: the columns of a signal are read together; name the table, {outer.name}")
     return SignalTableReader(outer, _layout(outer, _state(outer)))
+
+
+def is_signal_table(path: Path) -> bool:
+    """Whether a CSV holds a signal: a column of numbers at least, and neither intervals nor a value for each sample."""
+    from unetkit.data.formats.csv_rows import read_head
+
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return False
+    if is_interval_table(path) or is_mask_table(path):
+        return False
+    try:
+        read_head(path)
+    except DataError:
+        return False
+    return True
 
 
 def contents(path: Path) -> tuple[Inside, ...]:
