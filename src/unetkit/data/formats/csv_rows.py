@@ -49,7 +49,9 @@ def read_head(path: Path) -> Head:
     first = next(csv.reader([lines[0]], delimiter=delimiter))
     named = any(not _is_number(cell, _commas(lines[0], delimiter)) and cell.strip() for cell in first)
     data = lines[1:] if named else lines
-    comma = bool(data) and _commas(data[0], delimiter)
+    if not data:
+        raise DataError(f"{path}: the table has no rows; export it again, or leave it out")
+    comma = _commas(data[0], delimiter)
     names = tuple(first) if named else tuple(str(k) for k in range(len(first)))
     rows = list(csv.reader(data, delimiter=delimiter))
     numeric = [
