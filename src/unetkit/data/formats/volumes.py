@@ -143,6 +143,17 @@ def _of_other(info: ImageInfo, scale: float) -> Place:
     return Place(affine, spacing, len(spacing))
 
 
+def bands_of(layout: Layout, pixels: int) -> Iterator[Region]:
+    """Regions of about `pixels` in the order of the file: whole planes, or rows of a plane where one is larger."""
+    columns, rows, planes = layout.sides
+    deep, high = max(1, pixels // (columns * rows)), max(1, min(rows, pixels // columns))
+    ndim = len(layout.shape)
+    for k in range(0, planes, deep):
+        for a in range(0, rows, high):
+            start, stop = (0, a, k), (columns, min(rows, a + high), min(planes, k + deep))
+            yield Region(start[:ndim], stop[:ndim])
+
+
 class VolumeWriter(ImageWriter):
     """Writes voxels in the order of the file: bands along the last axis go straight through.
 
@@ -160,13 +171,8 @@ class VolumeWriter(ImageWriter):
         self._inside: Voxels | None = None
 
     def bands(self, pixels: int) -> Iterator[Region]:
-        """As `ImageWriter.bands`: whole planes along the last axis, or rows of a plane where one is larger."""
-        columns, rows, planes = self._layout.sides
-        deep, high = max(1, pixels // (columns * rows)), max(1, min(rows, pixels // columns))
-        for k in range(0, planes, deep):
-            for a in range(0, rows, high):
-                start, stop = (0, a, k), (columns, min(rows, a + high), min(planes, k + deep))
-                yield Region(start[: len(self.shape)], stop[: len(self.shape)])
+        """As `ImageWriter.bands`, along the last axis."""
+        return bands_of(self._layout, pixels)
 
     def _begin(self) -> tuple[bytes, bytes]:
         """(what stands before the voxels as it is, what is compressed with them)."""
