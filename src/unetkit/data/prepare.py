@@ -21,7 +21,7 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
-from unetkit.data.formats.maps import missing
+from unetkit.data.formats.maps import missing, valid
 from unetkit.data.grid import DIRECTIONS, Grid, make_grid, orientation_codes
 from unetkit.data.resample import Kernel
 from unetkit.data.source import ArrayImage, open_case
@@ -149,16 +149,28 @@ def grid_of(info: ImageInfo, plan: PreparePlan) -> Grid:
             f"images are resampled to {len(plan.spacing)} spacings (prepare.spacing), but this one has "
             f"{len(info.shape)} axes; predict images like those it was trained on"
         )
+    return planned_grid(plan, info.shape, info.spacing, info.unit, codes_of(info))
+
+
+def planned_grid(
+    plan: PreparePlan, shape: tuple[int, ...], spacing: tuple[float, ...] | None, unit: str, codes: str
+) -> Grid:
+    """`grid_of` from the facts of a header. codes: where the axes of a volume point; "": not known."""
     if plan.spacing is None and not plan.orientation:
-        return Grid.same(info.shape)
-    scale = unit_scale(info.unit, plan.unit)
-    spacing = None if info.spacing is None or scale is None else [scale * v for v in info.spacing]
-    return make_grid(info.shape, spacing, codes_of(info), plan.spacing, plan.orientation, plan.thick)
+        return Grid.same(shape)
+    scale = unit_scale(unit, plan.unit)
+    own = None if spacing is None or scale is None else [scale * v for v in spacing]
+    return make_grid(shape, own, codes, plan.spacing, plan.orientation, plan.thick)
 
 
 def codes_of(info: ImageInfo) -> str:
     """Where the axes of a volume point, such as "LPS"; "" where it is not known."""
     return "" if info.affine is None or len(info.shape) != 3 else orientation_codes(info.affine)
+
+
+def is_backwards(info: ImageInfo) -> bool:
+    """Whether the first axis lies closest in a file, as in medical volumes."""
+    return len(info.shape) > 1 and (info.axes.startswith("X") or (not info.axes and info.affine is not None))
 
 
 def unit_scale(unit: str, wanted: str) -> float | None:
@@ -278,9 +290,7 @@ class CaseReader:
 
     def pixels(self, wanted: Callable[[Region], NDArray[np.bool_]] | None = None) -> Pixels:
         """The image as statistics are measured on it: on its own grid. `wanted`: the pixels of a region that count."""
-        info = self.info
-        backwards = info.axes.startswith("X") or (not info.axes and info.affine is not None)
-        return Pixels(info.shape, self.channels, info.chunk, backwards and len(info.shape) > 1, wanted)
+        return Pixels(self.info.shape, self.channels, self.info.chunk, is_backwards(self.info), wanted)
 
     def channels(self, own: Region) -> Float:
         """The plan's channels of a region of the image's own grid, (C, *shape) float32, not normalised."""
@@ -289,6 +299,10 @@ class CaseReader:
         if nothing is not None:  # left out of statistics as all that is not finite, and 0 after normalising
             raw_CX = np.where(nothing, np.float32(np.nan), raw_CX)
         return to_channels(raw_CX, self.info, self.plan, self._reader.path)
+
+    def valid(self, own: Region) -> NDArray[np.bool_] | None:
+        """Which pixels of a region of a map's own grid hold anything; None where all do, and of what is no map."""
+        return valid(self._reader, own) if self.info.map is not None or self.info.nodata is not None else None
 
     def read(self, region: Region) -> Float:
         """A region inside the prepared image, (C, *shape) float32, normalised."""

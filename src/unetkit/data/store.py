@@ -23,7 +23,6 @@ from unetkit.data.label_reader import LabelReader
 from unetkit.data.legend import Legend
 from unetkit.data.patches import Pixels, PreparedCase, find_places
 from unetkit.data.prepare import CaseReader, PreparePlan
-from unetkit.data.sizes import extent, size
 from unetkit.data.statistics import Statistics
 
 # Share of the free memory that prepared cases may take; the network needs the rest.
@@ -62,13 +61,8 @@ def prepare_cases(
     for number, case in enumerate(cases):
         if case.label is None:
             raise DataError(f"{case.where}: has no mask; training needs one")
-        with CaseReader(case, plan) as image, LabelReader(case, legend, plan) as label:
+        with CaseReader(case, plan) as image, LabelReader(case, legend, image) as label:
             shape, spacing = image.shape, image.spacing
-            if label.own_shape != image.info.shape:
-                raise DataError(
-                    f"{case.mask_where}: {extent(label.own_shape)}, but its image {case.where.name} has"
-                    f" {size(image.info.shape)}; make them equal"
-                )
             image_CX: Pixels
             label_X: Pixels
             if (needed := prepared_bytes([shape], plan.channels)) <= room:
@@ -178,7 +172,7 @@ class _Files:
             return self._open[case.id]
         image = CaseReader(case, self._plan, self._statistics.get(case.id))
         try:
-            label = LabelReader(case, self._legend, self._plan)
+            label = LabelReader(case, self._legend, image)
             self._statistics[case.id] = image.statistics
         except BaseException:
             image.close()
