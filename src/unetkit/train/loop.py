@@ -92,7 +92,7 @@ def fit(
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
     batches = Batches(train_cases, plan)
     looked_at = spread(val_cases, plan.budget.validation_cases)
-    loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)
+    loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights, regions=plan.data.legend.regions)
     now = position.model_dump()
     began = time.perf_counter() - position.elapsed
     saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf

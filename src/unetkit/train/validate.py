@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unetkit.data.case import IGNORE
+from unetkit.data.legend import Legend
 from unetkit.data.patches import PreparedCase
 from unetkit.metrics.overlap import confusion, dice
 from unetkit.nets.build import UNet
@@ -26,20 +28,34 @@ class Validation:
 
 def validate(net: UNet, cases: Sequence[PreparedCase], plan: Plan) -> Validation:
     """Predict every case whole and score it, class by class. `net` is left as it is."""
-    predictor = Predictor(net, options_of(plan, tta=False))
     legend = plan.data.legend
-    rows: list[NDArray[np.float64]] = []
-    for case in cases:
-        table = sum(
-            confusion(case.label(piece.region), piece.label_X, len(legend.classes)) for piece in predictor.regions(case)
-        )
-        rows.append(dice(np.asarray(table)))
-    means = [mean_or_none([float(row[k]) for row in rows]) for k in range(len(legend.classes))]
-    scored = [means[k] for k in legend.foreground]
+    predictor = Predictor(net, options_of(plan, tta=False), regions=legend.regions)
+    rows = [_dice(case, predictor, legend) for case in cases]
+    names, foreground = legend.plain.names, legend.plain.foreground
+    means = [mean_or_none([float(row[k]) for row in rows]) for k in range(len(names))]
+    scored = [means[k] for k in foreground]
     return Validation(
         dice=mean_or_none([value for value in scored if value is not None]),
-        per_class=dict(zip(legend.names, means, strict=True)),
+        per_class=dict(zip(names, means, strict=True)),
     )
+
+
+def _dice(case: PreparedCase, predictor: Predictor, legend: Legend) -> NDArray[np.float64]:
+    """Dice of each class of one case (of objects and their borders: of objects), tile by tile; NaN where there is none.
+
+    Regions that may overlap are scored one by one.
+    """
+    classes = len(legend.plain.names)
+    tables = np.zeros((classes if legend.regions else 1, *(2 if legend.regions else classes,) * 2), np.int64)
+    for piece in predictor.regions(case):
+        truth_X, found_X = case.label(piece.region), piece.label_X
+        if not legend.regions:
+            tables[0] += confusion(legend.merge(truth_X), legend.merge(found_X), classes)
+            continue
+        for k in range(classes):
+            inside_X = np.where(truth_X == IGNORE, np.uint8(IGNORE), legend.where(truth_X, k))
+            tables[k] += confusion(inside_X, legend.where(found_X, k), 2)
+    return np.array([dice(table)[1] for table in tables]) if legend.regions else dice(tables[0])
 
 
 def mean_or_none(values: Sequence[float]) -> float | None:
