@@ -13,11 +13,13 @@ _USUAL = {1: "T", 2: "YX", 3: "ZYX"}
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """axes: a letter for each axis of space. spacing: in `unit`, for each of them; None: not known."""
+    """axes: a letter for each axis of space. spacing: in `unit`, for each of them; None: not known. level: of the
+    pyramid over which it lies."""
 
     axes: str
     spacing: tuple[float, ...] | None = None
     unit: str = ""
+    level: int = 0
 
 
 def geometry(target: Target) -> Geometry:
@@ -32,7 +34,8 @@ def geometry(target: Target) -> Geometry:
     if spacing is None and info.shape != target.shape and target.shape not in info.levels:
         raise ValueError(f"{target.path}: {target.shape} does not lie over {target.like} of {info.shape}")
     axes = info.axes if len(info.axes) == len(target.shape) and len(set(info.axes)) == len(info.axes) else usual
-    return Geometry(axes, spacing, info.unit if spacing is not None else "")
+    level = info.levels.index(target.shape) if target.shape in info.levels else 0
+    return Geometry(axes, spacing, info.unit if spacing is not None else "", level)
 
 
 def _spacing(info: ImageInfo, shape: tuple[int, ...]) -> tuple[float, ...] | None:
