@@ -113,7 +113,8 @@ def test_networks_that_are_not_local_are_blended_and_say_so(norm):
     net = network(NetSpec(channels=(8, 8), norm=norm, blocks=1))
     picture = image(net, (90, 70))
     predictor = Predictor(net, PredictOptions(precision="fp32", tile=(48,)))
-    messages = [event.message for event in predictor.remarks((90, 70)) if event.kind == "warned"]
+    planned = predictor.plan(ArrayReader(picture))
+    messages = [event.message for event in predictor.remarks(planned) if event.kind == "warned"]
     assert messages == [
         f"this network cannot be tiled exactly ({norm} norm takes its statistics over the whole tile): tiles overlap "
         "by half and are blended, and the result depends a little on their size"

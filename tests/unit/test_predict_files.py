@@ -22,7 +22,7 @@ from unetkit.nets.spec import NetSpec
 from unetkit.predict import overlay
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
-from unetkit.predict.predictor import Predictor
+from unetkit.predict.predictor import ArrayReader, Predictor
 from unetkit.predict.run import PredictResult, predict
 
 FP32 = PredictOptions(precision="fp32")
@@ -280,7 +280,7 @@ def test_settings_that_cannot_be():
     with pytest.raises(MachineError, match=r"--device cuda:7: this machine has cpu.*; choose one of them, or auto"):
         Predictor(net, PredictOptions(device="cuda:7"))
     with pytest.raises(SpecError, match=r"tile \(8, 8, 8\) has 3 sides, the image 2 axes; give one side or all"):
-        Predictor(net, PredictOptions(precision="fp32", tile=(8, 8, 8))).grid((9, 9))
+        Predictor(net, PredictOptions(precision="fp32", tile=(8, 8, 8))).array(np.zeros((1, 9, 9), np.float32))
     with pytest.raises(SpecError, match=r"the network takes 1 channel\(s\), this image has 2"):
         Predictor(net, FP32).array(np.zeros((2, 9, 9), np.float32))
     with pytest.raises(SpecError, match="the network takes images with 2 axes, this one has 3"):
@@ -292,12 +292,12 @@ def test_too_little_memory_is_said(monkeypatch):
     predictor = Predictor(net, PredictOptions(precision="fp32", memory=2000))
     assert "2.0 kB of memory cannot be kept to: the program itself holds " in predictor.decisions[1].message
     assert " or more" in predictor.decisions[1].message
-    warned = [event.message for event in predictor.remarks((500, 500)) if event.kind == "warned"]
-    assert len(warned) == 1
-    assert warned[0].startswith("2.0 kB of memory is little for this network: its smallest tile of ")
-    assert warned[0].endswith(" may need more; allow more with --memory")
+    planned = predictor.plan(ArrayReader(np.zeros((1, 500, 500), np.float32)))
+    (warned,) = [event.message for event in predictor.remarks(planned) if event.kind == "warned"]
+    assert warned.startswith("2.0 kB of memory is little for this network and image: tiles of 14 × 14 pixels may need ")
+    assert warned.endswith("; allow more with --memory")
 
-    def refuse(_):
+    def refuse(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried")
 
     monkeypatch.setattr(predictor, "_run", refuse)

@@ -11,7 +11,8 @@ import tifffile
 import torch
 
 from unetkit.nets.spec import NetSpec
-from unetkit.predict.memory import allowed_memory, tile_pixels
+from unetkit.predict import forecast
+from unetkit.predict.forecast import allowed_memory, formula, tile_pixels
 
 CPU = torch.device("cpu")
 
@@ -67,16 +68,16 @@ def test_a_large_tiff_stays_within_the_memory_allowed(tmp_path):
 
 
 def test_tiles_grow_with_the_memory_and_shrink_with_the_network():
-    shape, small, large = (20_000, 20_000), NetSpec(channels=(16, 32)), NetSpec(channels=(64, 128))
-    sizes = [tile_pixels(small, shape, "fp32", memory, CPU) for memory in (10**8, 10**9, 4 * 10**9, 10**12)]
+    small, large = formula(NetSpec(channels=(16, 32)), "fp32"), formula(NetSpec(channels=(64, 128)), "fp32")
+    sizes = [tile_pixels(room, small) for room in (10**8, 10**9, 4 * 10**9, 10**12)]
     assert sizes == sorted(sizes)
     assert sizes[-1] == 2048 * 2048
-    assert tile_pixels(large, shape, "fp32", 10**9, CPU) < tile_pixels(small, shape, "fp32", 10**9, CPU)
-    assert tile_pixels(large, shape, "fp32", 10**9, CPU) < tile_pixels(large, shape, "bf16", 10**9, CPU)
-    blended = NetSpec(channels=(16, 32), norm="instance")  # holds rows of probabilities
-    assert tile_pixels(blended, shape, "fp32", 10**9, CPU) < tile_pixels(small, shape, "fp32", 10**9, CPU)
+    assert tile_pixels(10**8, large) < tile_pixels(10**8, small)
+    assert formula(NetSpec(channels=(64, 128)), "bf16") < large
 
 
-def test_memory_that_is_not_asked_for_is_modest():
-    assert allowed_memory(None, CPU) <= 1_500_000_000
+def test_memory_that_is_not_asked_for_is_a_quarter_of_what_is_free(monkeypatch):
+    monkeypatch.setattr(forecast, "free_memory", lambda: 8 * 10**9)
+    monkeypatch.setattr(forecast, "resident_memory", lambda: 3 * 10**8)
+    assert allowed_memory(None, CPU) == 2_300_000_000  # beside what the program holds itself
     assert allowed_memory(5 * 10**9, CPU) == 5 * 10**9

@@ -35,7 +35,7 @@ def scoring(
     with tempfile.TemporaryDirectory(prefix="unetkit-") as temporary:
         folder = Path(temporary) if out is None else out
         outputs = OutputOptions(probabilities=options.membrane is not None, overwrite=True)
-        yield from predict(model, discover(truth).cases, folder, predicting, outputs)
+        yield from predict(model, discover(truth, options.reading).cases, folder, predicting, outputs)
         return (yield from evaluate(folder, truth, options.model_copy(update={"legend": model.legend})))
 
 
@@ -69,6 +69,6 @@ def score_cases(
 
 
 def predict_case(predictor: Predictor, model: Model, case: Case) -> NDArray[np.uint8]:
-    """The class indices of a whole case, (*space) uint8."""
+    """The label of a whole case on the grid of its file, (*space) uint8. The image itself is read tile by tile."""
     with CaseReader(case, model.prepare) as reader:
-        return predictor.array(reader.read(reader.whole)).astype(np.uint8)
+        return predictor.whole(reader).astype(np.uint8, copy=False)

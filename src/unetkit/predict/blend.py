@@ -2,48 +2,68 @@
 
 A network with statistics over the whole input (instance norm) sees another image in every tile; neighbours disagree
 at their seams. Averaging with weights that fall off towards the tile's border hides the seams (Isensee et al. 2021,
-nnU-Net, suppl. note 2: σ = 1/8 of the tile). Only the rows that may still change are held.
+nnU-Net, suppl. note 2: σ = 1/8 of the tile). Only a few rows of one column of the image are held at a time: those that
+may still change, and those that are still read.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import lru_cache, reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
-from unetkit.predict.tiles import TileGrid
 
 Array = NDArray[np.float32]
 
 
-def blend(grid: TileGrid, classes: int, predict: Callable[[Region], Array]) -> Iterator[tuple[Region, Array]]:
-    """Probabilities of bands that partition the image (full width, top to bottom), float32 (classes, *band shape).
+class Blender:
+    """Sums up the tiles that touch a column of the image, from its first row to its last.
 
-    `predict(read region)` gives the probabilities (classes, *region shape) of one tile.
+    column: the part of the image that is wanted; rows above its start are forgotten. height: the most rows held.
     """
-    rows = [list(row) for _, row in itertools.groupby(grid, key=lambda tile: tile.read.start[0])]
-    across = grid.shape[1:]
-    held = np.zeros((classes + 1, 0, *across), np.float32)  # the weighted sum of each class, and the sum of weights
-    top = 0  # the image row of the first row held
-    for number, row in enumerate(rows):
-        bottom = row[0].read.stop[0]
-        missing = bottom - top - held.shape[1]
-        held = np.concatenate([held, np.zeros((classes + 1, missing, *across), np.float32)], axis=1)
-        for tile in row:
-            where = (slice(None), *tile.read.shift((-top, *(0 for _ in across))).slices)
-            weight = gaussian(tile.read.shape)
-            held[where][:-1] += predict(tile.read) * weight
-            held[where][-1] += weight
-        done = (rows[number + 1][0].read.start[0] if number + 1 < len(rows) else grid.shape[0]) - top
-        band = held[:, :done]
-        yield Region((top, *(0 for _ in across)), (top + done, *across)), band[:-1] / band[-1]
-        held, top = held[:, done:], top + done
+
+    def __init__(self, column: Region, classes: int, height: int) -> None:
+        self.column = column
+        self._top = self._done = column.start[0]
+        shape = (min(height, column.shape[0]), *column.shape[1:])
+        self._sums = np.zeros((classes + 1, *shape), np.float32)  # of each class, and of the weights
+
+    def add(self, read: Region, shares_KX: Array) -> None:
+        """Add what one tile says of the region `read`: probabilities (K, *read)."""
+        part = read.intersect(self.column)
+        if not part.size:
+            return
+        inner, weight = part.within(read).slices, gaussian(read.shape)[part.within(read).slices]
+        where = part.shift((-self._top, *(-a for a in self.column.start[1:]))).slices
+        for sums, shares_X in zip(self._sums[:-1], shares_KX, strict=True):  # all products at once are large
+            sums[where] += shares_X[inner] * weight
+        self._sums[-1][where] += weight
+
+    def finish(self, row: int) -> None:
+        """No further tile touches rows before `row`: there sums become averages."""
+        rows = slice(self._done - self._top, row - self._top)
+        self._sums[:-1, rows] /= self._sums[-1, rows]
+        self._done = row
+
+    def rows(self, start: int, stop: int) -> Array:
+        """Averages (K, *rows of the column); a view that the next `forget` changes."""
+        return self._sums[:-1, start - self._top : stop - self._top]
+
+    def forget(self, row: int) -> None:
+        """Rows before `row` are read no more."""
+        gone = row - self._top
+        if gone <= 0:
+            return
+        for sums in self._sums:  # one by one: numpy copies what overlaps
+            keep = max(0, len(sums) - gone)
+            sums[:keep] = sums[gone : gone + keep]
+            sums[keep:] = 0
+        self._top = row
 
 
+@lru_cache(maxsize=4)
 def gaussian(shape: tuple[int, ...]) -> Array:
     """Weights of a tile: 1 at its centre, falling off with σ = 1/8 of its length, never below 1e-4."""
     axes = []

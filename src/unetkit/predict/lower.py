@@ -34,6 +34,7 @@ class Lowered(nn.Module):
         self.net = fold_batch_norm(net).eval().requires_grad_(False).to(device)
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.format = _CHANNELS_LAST[net.spec.ndim] if channels_last else torch.contiguous_format
+        self.layout = "contiguous" if self.format == torch.contiguous_format else "channels_last"
         self.net.to(self.dtype)
         self.net.to(memory_format=self.format)  # type: ignore[call-overload]  # torch takes it, its stubs do not say so
         # bfloat16 cannot hold integers above 256

@@ -94,11 +94,12 @@ def _predict_one(
 ) -> Generator[Event, None, None]:
     wants_probabilities = job.probabilities is not None
     with CaseReader(job.source, model.prepare) as reader:
-        yield from predictor.remarks(reader.shape)
-        pixels, total = 0, math.prod(reader.shape)
-        pieces = predictor.regions(reader, wants_probabilities)
-        with open_sinks(job, reader.shape, model.legend) as sink:
-            for piece in pieces:
+        shape = reader.grid.own
+        planned = predictor.plan(reader, wants_probabilities)
+        yield from predictor.remarks(planned)
+        pixels, total = 0, math.prod(shape)
+        with open_sinks(job, shape, model.legend) as sink:
+            for _, piece in predictor.pieces(reader, planned.work, wants_probabilities):
                 sink(piece, reader)
                 pixels += piece.region.size
                 if pixels < total and clock.due():

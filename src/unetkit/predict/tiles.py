@@ -14,6 +14,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from unetkit.core.region import Region
 
 
@@ -46,11 +48,11 @@ class TileGrid:
         return math.prod(len(axis) for axis in self.spans)
 
     def __iter__(self) -> Iterator[Tile]:
-        for spans in itertools.product(*self.spans):
-            yield Tile(
-                read=Region(tuple(s.read_start for s in spans), tuple(s.read_stop for s in spans)),
-                write=Region(tuple(s.write_start for s in spans), tuple(s.write_stop for s in spans)),
-            )
+        return (tile_of(spans) for spans in itertools.product(*self.spans))
+
+    def __getitem__(self, number: int) -> Tile:
+        place = np.unravel_index(number, [len(axis) for axis in self.spans])
+        return tile_of([axis[int(i)] for axis, i in zip(self.spans, place, strict=True)])
 
     @property
     def largest(self) -> tuple[int, ...]:
@@ -64,6 +66,14 @@ class TileGrid:
             sum(s.read_stop - s.read_start for s in axis) / length
             for axis, length in zip(self.spans, self.shape, strict=True)
         )
+
+
+def tile_of(spans: Sequence[Span]) -> Tile:
+    """The tile that has these spans along its axes."""
+    return Tile(
+        read=Region(tuple(s.read_start for s in spans), tuple(s.read_stop for s in spans)),
+        write=Region(tuple(s.write_start for s in spans), tuple(s.write_stop for s in spans)),
+    )
 
 
 def plan_tiles(shape: Sequence[int], tile: Sequence[int], halo: Sequence[int], divisor: Sequence[int]) -> TileGrid:
@@ -95,7 +105,7 @@ def fit_tile(shape: Sequence[int], pixels: int, halo: Sequence[int], divisor: Se
     tile = [0] * len(padded)
     room, left = max(1, pixels), len(padded)
     for axis in sorted(range(len(padded)), key=lambda a: padded[a]):
-        side = _root(room, left)
+        side = root(room, left)
         tile[axis] = min(padded[axis], max(least[axis], side // divisor[axis] * divisor[axis]))
         room, left = max(1, room // tile[axis]), left - 1
     return tuple(tile)
@@ -122,7 +132,7 @@ def _plan_axis(length: int, tile: int, halo: int, divisor: int) -> tuple[Span, .
     )
 
 
-def _root(n: int, degree: int) -> int:
+def root(n: int, degree: int) -> int:
     """The largest whole r with r ** degree ≤ n."""
     r = int(float(n) ** (1 / degree))
     while r**degree > n:
