@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
-from unetkit.data.case import Case, Discovery, make_discovery
+from unetkit.data.case import Annotation, Case, Discovery, make_discovery
 from unetkit.data.containers import from_case_folders, from_containers
+from unetkit.data.families import from_class_folders, lone_images, paired
 from unetkit.data.formats import (
     AS_THEY_ARE,
     Reading,
@@ -25,7 +26,7 @@ from unetkit.data.formats import (
     suffixes,
 )
 from unetkit.data.nnunet import read_nnunet
-from unetkit.data.pairs import Named, Pairs, folder_role, named, pair, split_flat, split_of
+from unetkit.data.pairs import Named, Pairs, folder_role, named, split_flat, split_of
 from unetkit.data.recordings import read_recordings
 from unetkit.data.sample import Sample, read_samples
 from unetkit.data.signal_sets import read_signals, signals_in, with_words
@@ -39,7 +40,8 @@ SYNTHETIC = "SYNTHETIC.txt"
 
 LAYOUTS = (
     "images/ + masks/ (or labels/, annotations/) with equal names; train/, val/, test/ with such folders in each; one "
-    "folder with NAME.png + NAME_mask.png (or _seg, _label); a folder for each case with its channels and its mask; "
+    "folder with NAME.png + NAME_mask.png (or _seg, _label); a file for each class (masks/CLASS/NAME.png, "
+    "NAME_CLASS.png) or each object (masks/NAME/*.png); a folder for each case with its channels and its mask; "
     "imagesTr/ + labelsTr/ of nnU-Net; a CSV of image,mask; files that hold both (.h5, .zarr, .npz); "
     "WFDB recordings with marks of waves beside them (7.hea, 7.dat, 7.ii) or annotations of all leads (100.atr); "
     "signals (EDF, CSV, Parquet) with their label inside, or a table of onset,duration,label beside them"
@@ -84,7 +86,12 @@ def _discover(path: Path, reading: Reading) -> Discovery:
     named_folders = {p.name.casefold(): p for p in folders(path)}
     if "imagestr" in named_folders:
         return _marked(read_nnunet(path, named_folders))
-    found = _from_folders(path) or from_containers(path, list(walk(path))) or from_case_folders(path)
+    found = (
+        _from_folders(path)
+        or from_class_folders(path)
+        or from_containers(path, list(walk(path)))
+        or from_case_folders(path)
+    )
     return _marked(found or _from_flat(path))
 
 
@@ -106,8 +113,10 @@ def images_of(path: str | Path) -> list[Path]:
     _exists(target)
     if own := signals_in(target):
         images, masks = split_flat(named(own, target))
-        paired = {mask for _, _, mask in pair(images, masks).found}
-        return [p for p in own if p not in paired]
+        used = {
+            path for name, image, mask in paired(images, masks).found for path in Case(name, (image,), mask).label_files
+        }
+        return [p for p in own if p not in used]
     inner = [f for f in folders(target) if folder_role(f.name) == ("images", "") or f.name.casefold() == "imagests"]
     for folder in inner:
         if found := signals_in(folder):
@@ -130,22 +139,33 @@ def _from_folders(root: Path) -> Discovery | None:
     notes: list[str] = []
     examples: tuple[list[Path], list[Path]] = ([], [])
     shown = ""
+    lone: list[tuple[str, list[Named], list[Named]]] = []
     for base, image_folder, mask_folder in siblings:
         images = named(walk(image_folder), image_folder) if image_folder else []
         masks = named(walk(mask_folder, label_paths), mask_folder) if mask_folder else []
         above = next(f.relative_to(root).parent.parts for f in (image_folder, mask_folder) if f)
         prefix = "/".join((*above, base) if base else above)
-        pairs = pair(images, masks)
-        new, left = _as_cases(pairs, prefix)
-        cases += new
-        unlabelled += left
-        orphans += [m.path for m in pairs.masks]
+        pairs = paired(images, masks)
+        if masks and len(images) == 1 and not pairs.found:
+            lone.append((prefix, images, masks))
+        else:
+            new, left = _as_cases(pairs, prefix)
+            cases += new
+            unlabelled += left
+            orphans += [m.path for m in pairs.masks]
         examples[0].extend(i.path for i in images)
         examples[1].extend(m.path for m in masks)
         if pairs.note:
             notes.append(pairs.note)
         if image_folder and mask_folder:
             shown = shown or f"{image_folder.name}/ + {mask_folder.name}/ paired by name"
+    for prefix, pairs in _of_lone(lone):
+        new, left = _as_cases(pairs, prefix)
+        cases += new
+        unlabelled += left
+        orphans += [m.path for m in pairs.masks]
+        notes += [pairs.note] if pairs.note else []
+    notes = list(dict.fromkeys(notes))
     if not cases:
         raise _no_pair(root, *examples)
     splits = {case.split for case in cases} - {None}
@@ -163,13 +183,21 @@ def _from_flat(root: Path) -> Discovery:
         what = f"no images in this folder, only {seen}" if others else "this folder is empty"
         raise DataError(f"{root}: {what}; images are {', '.join(suffixes())}. Understood are: {LAYOUTS}")
     images, masks = split_flat(found)
-    pairs = pair(images, masks or outlines)
+    pairs = paired(images, masks or outlines)
     if not pairs.found:
         raise _no_pair(root, [i.path for i in images], [m.path for m in masks])
     cases, unlabelled = _as_cases(pairs, "")
     example = pairs.found[0]
-    layout = f"one folder, masks told by their names ({example[1].name} + {example[2].name})"
-    return make_discovery(root, layout, cases, unlabelled, [m.path for m in pairs.masks], [])
+    masks_of = [path.name for path in Case(example[0], (), example[2]).label_files]
+    layout = f"one folder, masks told by their names ({' + '.join([example[1].name, *masks_of[:3]])})"
+    notes = [pairs.note] if pairs.note else []
+    return make_discovery(root, layout, cases, unlabelled, [m.path for m in pairs.masks], notes)
+
+
+def _of_lone(lone: list[tuple[str, list[Named], list[Named]]]) -> list[tuple[str, Pairs]]:
+    """Folders of one image with masks of other names: all together, where they have a family of masks each."""
+    found = lone_images(lone)
+    return [("", found)] if found else [(prefix, Pairs((), tuple(i), tuple(m))) for prefix, i, m in lone]
 
 
 def _siblings(folder: Path) -> Iterator[tuple[str, Path | None, Path | None]]:
@@ -208,7 +236,7 @@ def _by_base(folder: Path, found: list[tuple[str, Path]], what: str) -> dict[str
 def _as_cases(pairs: Pairs, prefix: str) -> tuple[list[Case], list[Case]]:
     """Cases of the pairs, and of the images that are left; ids begin with `prefix`, a split folder says the split."""
 
-    def make(name: str, image: Path, mask: Path | None) -> Case:
+    def make(name: str, image: Path, mask: Annotation | None) -> Case:
         full = f"{prefix}/{name}" if prefix else name
         return Case(full, (image,), mask, None, split_of(full.split("/")[:-1]))
 

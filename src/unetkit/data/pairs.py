@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError
+from unetkit.data.case import Annotation
 from unetkit.data.formats import natural_key, stem
 
 IMAGE_WORDS = ("images", "image", "imgs", "img", "raw", "inputs", "input")
@@ -28,6 +29,8 @@ _MASK_SUFFIX = re.compile(rf"^(.+?){_SEPARATOR}(?:{'|'.join(MASK_WORDS)}|ground{
 _MASK_PREFIX = re.compile(rf"^(?:{'|'.join(MASK_WORDS)}){_SEPARATOR}(.+)$", re.IGNORECASE)
 # in one flat folder an ending says that a file is a mask at all, so only clear words count
 _FLAT_MASK = re.compile(rf"^(.+?){_SEPARATOR}(?:{'|'.join(MASK_WORDS[:-1])}|ground{_SEPARATOR}truth)$", re.IGNORECASE)
+# … or stands before the name of a class
+_FLAT_CLASS = re.compile(rf"^(.+?){_SEPARATOR}(?:{'|'.join(MASK_WORDS[:-1])}){_SEPARATOR}(.+)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,10 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """(id, image, mask) of every pair; the images and masks that are left; how names were matched, if not plainly."""
+    """(id, image, mask or its files) of every pair; the images and masks that are left; how names were matched, if not
+    plainly."""
 
-    found: tuple[tuple[str, Path, Path], ...]
+    found: tuple[tuple[str, Path, Annotation], ...]
     images: tuple[Named, ...]
     masks: tuple[Named, ...]
     note: str = ""
@@ -62,9 +66,9 @@ def pair(images: list[Named], masks: list[Named]) -> Pairs:
     note = ""
     for strip_image, strip_mask in (
         (_same, _same),
-        (_same, _mask_core),
-        (_image_core, _same),
-        (_image_core, _mask_core),
+        (_same, mask_core),
+        (image_core, _same),
+        (image_core, mask_core),
     ):
         new, images, masks = _match(found, images, masks, [(strip_image(i.name), i) for i in images],
                                     [(strip_mask(m.name), m) for m in masks])  # fmt: skip
@@ -78,8 +82,12 @@ def pair(images: list[Named], masks: list[Named]) -> Pairs:
 
 
 def split_flat(files: list[Named]) -> tuple[list[Named], list[Named]]:
-    """(images, masks) of one folder in which masks are told by their endings: `a.png`, `a_mask.png`."""
+    """(images, masks) of one folder in which masks are told by their endings: `a.png`, `a_mask.png`; or where there are
+    none such, by what stands before a class: `a_mask_nuclei.png`."""
     masks = [f for f in files if _is_flat_mask(f.name)]
+    if not masks:
+        of_class = [f for f in files if _FLAT_CLASS.match(f.name.rpartition("/")[2])]
+        masks = of_class if len(of_class) < len(files) else []
     rest = {id(m) for m in masks}
     return [f for f in files if id(f) not in rest], masks
 
@@ -146,11 +154,13 @@ def _same(name: str) -> str:
     return name
 
 
-def _image_core(name: str) -> str:
+def image_core(name: str) -> str:
+    """The name without the word that says image."""
     return _core(name, _IMAGE_SUFFIX, _IMAGE_PREFIX, IMAGE_WORDS)
 
 
-def _mask_core(name: str) -> str:
+def mask_core(name: str) -> str:
+    """The name without the word that says mask."""
     return _core(name, _MASK_SUFFIX, _MASK_PREFIX, MASK_WORDS)
 
 
