@@ -151,7 +151,7 @@ def _of_numbers(
                 f"{facts[0].path} and all other masks hold only the value {only}: there is nothing to learn; check "
                 "that these are the masks, and that they are not empty"
             )
-        legend = _legend(facts, pooled, groups, names, background, why)
+        legend = _legend(facts, pooled, groups, names, background, why, bool(given))
     return legend, notes
 
 
@@ -177,9 +177,10 @@ def _legend(
     names: Sequence[str] | None,
     background: Background,
     why: str,
+    stated: bool,
 ) -> Legend:
     values = [_value(pooled, group[0]) for group in groups]
-    zero, because = _background(facts, pooled, values, background)
+    zero, because = _background(facts, pooled, values, background, stated)
     order = list(range(len(values)))
     if pooled.coloured:
         counts = pooled.of(groups)
@@ -206,9 +207,9 @@ def _legend(
 
 
 def _background(
-    facts: Sequence[MaskFacts], pooled: Pooled, values: Sequence[Value], wanted: Background
+    facts: Sequence[MaskFacts], pooled: Pooled, values: Sequence[Value], wanted: Background, stated: bool
 ) -> tuple[int | None, str]:
-    """Index of the background among `values`, and why."""
+    """Index of the background among `values`, and why. stated: the set itself names its classes."""
     if wanted == "none":
         return None, "every class counts, as asked"
     if wanted != "auto":
@@ -233,7 +234,7 @@ def _background(
         return values.index(zero), f"{'black' if pooled.coloured else 'the value 0'} is taken as background"
     if pooled.coloured and (255, 255, 255) in values and max(share, key=lambda v: share[v]) == (255, 255, 255):
         return values.index((255, 255, 255)), "white covers most and is taken as background"
-    if len(values) == 2 and not pooled.coloured:
+    if len(values) == 2 and not pooled.coloured and not stated:
         return 0, f"the lower value {show(values[0])} is taken as background"
     return None, f"there is no {'black' if pooled.coloured else 'value 0'}: every class counts, none is background"
 
@@ -302,7 +303,8 @@ def _survey(facts: MaskFacts, legend: Legend) -> CaseSurvey:
 
 def _notes(facts: Sequence[MaskFacts], legend: Legend) -> list[str]:
     notes = []
-    if holes := [f for f in facts if f.missing]:
+    # in signals it is usual that parts are not annotated; how much that is, is said anyway
+    if holes := [f for f in facts if f.missing and len(f.shape) > 1]:
         share = percent(sum(f.missing for f in holes) / sum(math.prod(f.shape) for f in facts))
         notes.append(
             f"{len(holes)} mask{'s hold' if len(holes) > 1 else ' holds'} NaN (e.g. {holes[0].path.name}), {share} of "

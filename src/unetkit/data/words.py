@@ -168,5 +168,6 @@ def _annotations(path: Path, info: ImageInfo | None) -> Words:
             start, stop = min(start, length), min(stop, length)
         spans.append(Span(start, stop, one.text, f"at {one.onset:g} s"))
     moments = len(found) - len(lasting)
-    notes = (f"{moments} annotations without a duration are moments, and not used",) if moments else ()
+    plural = "s" * (moments != 1)
+    notes = (f"{moments} annotation{plural} without a duration: moments are not used",) if moments else ()
     return rasterised(path, spans, info, notes)

@@ -132,7 +132,7 @@ def read_interval_words(path: Path, info: ImageInfo) -> Words:
             f"{path}: all its {moments} rows are moments without a duration; a label needs intervals: fill in how long "
             "each lasts"
         )
-    notes = (f"{moments} rows without a duration are moments, and not used",) if moments else ()
+    notes = (f"{moments} row{'s' * (moments != 1)} without a duration: moments are not used",) if moments else ()
     return rasterised(path, spans, info, notes)
 
 
