@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 from skimage.measure import regionprops_table
 from skimage.segmentation import watershed
+
 from unetkit.core.region import Region
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.legend import Legend, LegendClass
