@@ -82,7 +82,8 @@ def contents(path: Path) -> tuple[Inside, ...]:
 
 
 def files_behind(path: Path) -> tuple[Path, ...]:
-    """All files that an image is made of: itself, the signals of a recording, the files of a folder.
+    """All files that an image is made of: itself, the signals of a recording, the other files of an OME set, the
+    files of a folder.
 
     Raises DataError as `open_image`.
     """
@@ -94,6 +95,10 @@ def files_behind(path: Path) -> tuple[Path, ...]:
         from unetkit.data.formats.records import signal_files
 
         return (outer, *signal_files(outer))
+    if suffix(outer).lower() in (".ome.tif", ".ome.tiff"):
+        from unetkit.data.formats.tiff_read import set_files
+
+        return set_files(outer)
     if suffix(outer).lower() in (".mhd", ".nhdr"):
         from unetkit.data.formats.itk import data_files
 
