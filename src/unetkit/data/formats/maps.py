@@ -113,15 +113,15 @@ def open_image(path: Path, reading: Reading) -> ImageReader:
             check_extent(path)
     levels = []
     with decoding(path, *_ERRORS, rasterio.errors.RasterioError):
-        with _opened(rasterio, path) as whole:
+        with opened(rasterio, path) as whole:
             count = len(whole.overviews(1)) if whole.count else 0
             levels.append((whole.shape, pixel_size(whole)[0]))
         for number in range(count):
-            with _opened(rasterio, path, overview_level=number) as smaller:
+            with opened(rasterio, path, overview_level=number) as smaller:
                 levels.append((smaller.shape, pixel_size(smaller)[0]))
         shapes, spacings = [s for s, _ in levels], [s for _, s in levels]
         level = chosen_level(path, reading, shapes, spacings)
-        dataset = _opened(rasterio, path, **({"overview_level": level - 1} if level else {}))
+        dataset = opened(rasterio, path, **({"overview_level": level - 1} if level else {}))
     try:
         with decoding(path, *_ERRORS, rasterio.errors.RasterioError):
             info = header(path, dataset)
@@ -234,7 +234,8 @@ def _fits(nodata: float, dtype: np.dtype[Any]) -> bool:
     return int(limits.min) <= int(nodata) <= int(limits.max)
 
 
-def _opened(rasterio: Any, path: Path, **options: Any) -> Any:
+def opened(rasterio: Any, path: Path, **options: Any) -> Any:
+    """`rasterio.open`."""
     with warnings.catch_warnings():
         # a file that lies nowhere is no reason to warn: `ImageInfo.map` says so
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)

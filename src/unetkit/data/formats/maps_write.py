@@ -12,7 +12,7 @@ from unetkit.core.errors import DataError, MachineError
 from unetkit.core.files import atomic, disk_errors
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageWriter, Target, TargetClass
-from unetkit.data.formats.maps import check_extent, open_image, rasterio_module, valid
+from unetkit.data.formats.maps import check_extent, open_image, opened, rasterio_module, valid
 
 BLOCK = 512
 LARGE = 4096
@@ -76,18 +76,17 @@ class MapWriter(ImageWriter):
         self._masked = holes and self._nodata is None and self.channels == 3
         self._temporary = self._cleanup.enter_context(atomic(self.path))
         with disk_errors(self.path):
-            self._dataset = rasterio.open(self._temporary, "w", **self._profile(source))
+            self._dataset = opened(rasterio, self._temporary, mode="w", **self._profile(source))
         self._cleanup.callback(self._dataset.close)
-        if source.gcps[0] and source.transform.is_identity:
-            self._dataset.gcps = source.gcps
         self._describe(source)
 
     def _profile(self, source: Any) -> dict[str, Any]:
         stored = np.dtype(np.float32) if self.dtype == np.float16 else self.dtype
         side = [min(BLOCK, -(-n // 16) * 16) for n in self.shape]
-        placed = {} if source.transform.is_identity else {"transform": source.transform}
-        if placed and source.crs is not None:
-            placed["crs"] = source.crs
+        placed = {"crs": source.crs, "transform": source.transform}
+        if source.transform.is_identity:
+            points, crs = source.gcps
+            placed = {"crs": crs, "gcps": points} if points else {}
         compressed: dict[str, Any] = (
             {} if self._target.compression == "none" else {"compress": self._target.compression}
         )

@@ -8,6 +8,7 @@ right and down, as QuPath and LabelMe have them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,7 @@ def _on_map(shapely: Any, path: Path, areas: Areas, grid: MapGrid) -> tuple[Arra
         )
     if same_crs(crs, grid.crs):
         return areas.geometries, ""
+    from rasterio._err import CPLE_BaseError  # what `transform` raises; it has no public name
     from rasterio.warp import transform
 
     rasterio_module()
@@ -213,11 +215,14 @@ def _on_map(shapely: Any, path: Path, areas: Areas, grid: MapGrid) -> tuple[Arra
     def moved(points_N2: Array) -> Array:
         return np.stack(transform(crs_of(crs), crs_of(grid.crs), *points_N2.T.tolist()), -1)
 
-    found: Array = shapely.transform(areas.geometries, moved)
-    if not np.isfinite(shapely.get_coordinates(found)).all():
+    found = None
+    with contextlib.suppress(CPLE_BaseError):
+        found = shapely.transform(areas.geometries, moved)
+    if found is None or not np.isfinite(shapely.get_coordinates(found)).all():
+        why = " (GeoJSON that says none has longitudes and latitudes)" if areas.assumed else ""
         raise DataError(
-            f"{path}: areas in {crs_name(crs)} have no place in {crs_name(grid.crs)}, the coordinate reference system "
-            "of their image; check that the file says the right one"
+            f"{path}: the areas are in {crs_name(crs)}{why} and have no place in {crs_name(grid.crs)}, the coordinate "
+            "reference system of their image; check that the file says the right one"
         )
     return found, (
         f"the areas are in {crs_name(crs)}: their points are brought into {crs_name(grid.crs)}, that of their image"
