@@ -25,6 +25,7 @@ from unetkit.data.formats import (
     suffix,
     suffixes,
 )
+from unetkit.data.formats.vector import class_names, is_vector
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, split_flat, split_of
 from unetkit.data.recordings import read_recordings
@@ -64,6 +65,15 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
         return tuple(dataclasses.replace(case, reading=reading) for case in cases)
 
     return dataclasses.replace(found, cases=read_so(found.cases), unlabelled_cases=read_so(found.unlabelled_cases))
+
+
+def _with_names(found: Discovery) -> Discovery:
+    """Outlines say what their classes are called: the names of all files together, so that each has one value."""
+    labels = [case.label for case in found.cases]
+    outlines = [label for label in labels if isinstance(label, Path) and is_label_name(label) and is_vector(label)]
+    if found.class_names or not outlines or len(outlines) < len(labels):
+        return found
+    return dataclasses.replace(found, class_names=class_names(outlines))
 
 
 def _discover(path: Path, reading: Reading) -> Discovery:
