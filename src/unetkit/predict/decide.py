@@ -14,8 +14,10 @@ def shares(logits_BKX: torch.Tensor, regions: bool) -> torch.Tensor:
     return torch.sigmoid(logits_BKX) if regions else torch.softmax(logits_BKX, 1)
 
 
-def decide(scores_KX: torch.Tensor, regions: bool, logits: bool) -> torch.Tensor:
-    """The label (*space) uint8 of scores (K, *space), which are logits or probabilities."""
+def decide(scores_KX: torch.Tensor, regions: bool, logits: bool, sure: float = 0.0) -> torch.Tensor:
+    """The label (*space) uint8 of scores (K, *space), which are logits or probabilities. sure: see `of_objects`."""
+    if sure > 0:
+        return of_objects(torch.softmax(scores_KX, 0) if logits else scores_KX, sure)
     return present(scores_KX, 0.0 if logits else 0.5) if regions else best_class(scores_KX)
 
 
@@ -27,6 +29,15 @@ def best_class(scores_KX: torch.Tensor) -> torch.Tensor:
         label.masked_fill_(higher, k)
         best = torch.where(higher, scores_KX[k], best) if k + 1 < scores_KX.shape[0] else best
     return label
+
+
+def of_objects(shares_KX: torch.Tensor, sure: float) -> torch.Tensor:
+    """Of probabilities of background, inside and border: 1 where it is surely inside of an object, 2 elsewhere in an
+    object, where inside and border together are more likely than background. Being sure keeps apart what is inside of
+    objects that touch; what is lost of them there is border, and belongs to them all the same."""
+    background, inside = shares_KX[0], shares_KX[1]
+    label = (background < 0.5).to(torch.uint8) * 2
+    return label.masked_fill_(inside > max(sure, 0.5), 1)
 
 
 def present(scores_KX: torch.Tensor, above: float) -> torch.Tensor:

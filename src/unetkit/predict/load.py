@@ -42,6 +42,7 @@ def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:
     """How a plan's network is run where it was trained. `tta`: None is as the plan says."""
     machine, augment = plan.machine, plan.augment
     return PredictOptions(
+        sure=plan.predict.post.sure if plan.data.legend.border else 0.0,
         tta=plan.predict.tta if tta is None else tta,
         flip=augment.flips(plan.net.ndim),
         turn=augment.turn,

@@ -18,7 +18,8 @@ class PredictOptions(Config):
     (8 × the time in 2-D); flip, turn: those that training showed (flip: one for each axis; None: all). memory: bytes
     that the whole process may hold (on a GPU: of its memory); tiles are chosen to fit; None: half of what is free, 1.5
     GB at most on a CPU. tile: pixels read at once along each axis, instead of what memory allows. device: `auto`,
-    `cpu`, `cuda`, `cuda:1`, `mps`.
+    `cpu`, `cuda`, `cuda:1`, `mps`. sure: of objects that were learnt with their borders (classes background, inside,
+    border): the probability above which a pixel of an object is inside, else on its border; 0: the likeliest class.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -28,6 +29,7 @@ class PredictOptions(Config):
     flip: tuple[bool, ...] | None = None
     turn: bool = True
     memory: Annotated[int, Field(ge=1)] | None = None
+    sure: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tile: Annotated[tuple[Side, ...], Field(min_length=1, max_length=3)] | None = None
 
 

@@ -380,7 +380,7 @@ class Predictor:
         """`mean`: the scores are mean probabilities already, not logits."""
         mean = mean or self.options.tta
         with torch.inference_mode():
-            label_X = decide(scores_BKX[0], self.overlapping, not mean).cpu().numpy()
+            label_X = decide(scores_BKX[0], self.overlapping, not mean, self.options.sure).cpu().numpy()
             if not probabilities:
                 return Piece(region, label_X, None)
             return Piece(region, label_X, scores_BKX[0].cpu().numpy().copy() if mean else self._shares(scores_BKX))
@@ -405,7 +405,7 @@ class Predictor:
             needed = grid.needed(own)
             part_KX = grid.back(shares_KX[(slice(None), *needed.within(step.read).slices)], needed, own)
             where = own.within(step.own).slices
-            label_X[where] = decide(torch.from_numpy(part_KX), self.overlapping, logits=False).numpy()
+            label_X[where] = decide(torch.from_numpy(part_KX), self.overlapping, False, self.options.sure).numpy()
             if kept is not None:
                 kept[(slice(None), *where)] = part_KX
         return Piece(step.own, label_X, kept)
