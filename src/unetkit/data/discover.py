@@ -57,7 +57,7 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
     """
     if not isinstance(data, str | Path):
         return read_samples(data)
-    found = with_words(_discover(Path(data), reading))
+    found = with_words(_with_names(_discover(Path(data), reading)))
     if reading == AS_THEY_ARE:
         return found
 
