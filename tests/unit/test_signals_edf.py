@@ -1,4 +1,4 @@
-"""EDF and BDF: signals by region in physical units, annotations as labels, and what is said of files that cannot be used."""
+"""EDF and BDF: signals by region in physical units, annotations as labels, what is said of files that cannot be used."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from unetkit.core.errors import DataError
 TIME = ("time", "t", "seconds", "second", "sec", "timestamp", "timestamps", "datetime", "date")
 SAMPLE = ("sample", "samples", "sample_number", "index", "")  # "": the index that pandas writes
 LABEL = ("label", "labels", "class", "annotation", "target", "y")
+STRETCH, DRIFT = 256, 0.02  # over so many samples, the mean step may differ so much from that of all
 _UNITS = {
     "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9,
     "min": 60.0, "h": 3600.0,
@@ -95,6 +96,7 @@ class Steps:
         self._last = 0.0
         self._usual: float | None = None
         self._count = 0
+        self._anchors: list[float] = []
 
     def feed(self, times_X: NDArray[np.float64], line: int) -> None:
         """The next values; `line`: where the first stands in the file. Raises DataError as the class says."""
@@ -113,6 +115,8 @@ class Steps:
         if self._usual is None and len(steps):
             self._usual = float(np.median(steps))
         self._refuse(times_X, steps, line)
+        next_anchor = 0 if self._count == 0 else STRETCH - self._count % STRETCH
+        self._anchors += times_X[next_anchor::STRETCH].tolist()
         self._last, self._count = float(times_X[-1]), self._count + len(steps)
 
     def spacing(self) -> float | None:
@@ -120,10 +124,11 @@ class Steps:
         if self._scale is None or self._first is None or not self._count:
             return None
         step = (self._last - self._first) / self._count * self._scale
-        if abs(step / (self._usual or step) / self._scale - 1) > 0.01:
+        local = np.diff(self._anchors) / STRETCH * self._scale
+        if len(local) and np.abs(local / step - 1).max() > DRIFT:
             raise DataError(
-                f"{self._path}: the steps of the time drift: {(self._usual or 0) * self._scale:g} s at first, {step:g} "
-                "s on average; resample the signal to a constant rate"
+                f"{self._path}: the steps of the time change, from {local.min():g} to {local.max():g} s; resample the "
+                "signal to a constant rate"
             )
         rate = 1 / step
         whole = round(rate)
