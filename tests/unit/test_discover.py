@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from unetkit.core.errors import DataError
-from unetkit.data.case import Case
+from unetkit.data.case import Case, GivenRegion
 from unetkit.data.discover import SYNTHETIC, discover, images_of
 
 
@@ -151,17 +151,34 @@ def test_nnunet(tmp_path: Path) -> None:
         "labelsTr/x_2.png",
     )
     make(tmp_path, "imagesTs/y_0000.png", "imagesTs/y_0001.png", "labelsTr/z.png")
-    labels = {"background": 0, "cell": 1, "both": [1, 2], "ignore": 3}
+    labels = {"background": 0, "cell": 1, "gap": 2, "ignore": 3}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".png"}))
     found = discover(tmp_path)
     assert found.cases[0] == Case(
         "x_1", (tmp_path / "imagesTr/x_1_0000.png", tmp_path / "imagesTr/x_1_0001.png"), tmp_path / "labelsTr/x_1.png"
     )
-    assert (found.class_names, found.ignore) == ({0: "background", 1: "cell"}, 3)
-    assert found.notes == ("dataset.json: regions of several labels are not used: both",)
+    assert (found.class_names, found.ignore, found.regions) == ({0: "background", 1: "cell", 2: "gap"}, 3, ())
     assert [c.id for c in found.unlabelled_cases] == ["y"]
     assert found.orphans == (tmp_path / "labelsTr/z.png",)
     assert found.layout == "an nnU-Net raw folder (imagesTr/ + labelsTr/)"
+
+
+def test_regions_of_nnunet(tmp_path: Path) -> None:
+    make(tmp_path, "imagesTr/a_0000.png", "labelsTr/a.png")
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3, "ignore": 4}
+    described = {"labels": labels, "regions_class_order": [1, 2, 3]}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    found = discover(tmp_path)
+    regions = [("whole", (1, 2, 3), 1), ("core", (2, 3), 2), ("enhancing", (3,), 3)]
+    assert found.regions == tuple(GivenRegion(*region) for region in regions)
+    assert (found.class_names, found.ignore) == ({}, 4)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+    assert refusal(tmp_path) == (
+        f"{tmp_path / 'dataset.json'}: there are 3 regions (whole, core, enhancing), and regions_class_order is "
+        "[1, 2]; give one whole number for each: what is written where it is the last of the regions"
+    )
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"whole": ["a"]}}))
+    assert refusal(tmp_path).endswith("the label 'whole' is ['a']; a region is a list of whole numbers")
 
 
 def test_nnunet_of_old_and_with_test_labels(tmp_path: Path) -> None:

@@ -101,13 +101,18 @@ class Case:
     @property
     def label_files(self) -> tuple[Path, ...]:
         """The files of the label; none of an array."""
+        return tuple(source for source in self.label_sources if isinstance(source, Path))
+
+    @property
+    def label_sources(self) -> tuple[Source, ...]:
+        """The files or arrays that the label is made of."""
+        if self.label is None:
+            return ()
         if isinstance(self.label, ObjectFiles):
             return self.label.files
         if isinstance(self.label, ClassFiles):
-            return tuple(source for _, source in self.label.files if isinstance(source, Path))
-        if isinstance(self.label, WordLabel):
-            return (self.label.path,)
-        return (self.label,) if isinstance(self.label, Path) else ()
+            return tuple(source for _, source in self.label.files)
+        return (self.label.path if isinstance(self.label, WordLabel) else self.label,)
 
 
 @dataclass(frozen=True, slots=True)

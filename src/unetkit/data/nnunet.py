@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unetkit.core.errors import DataError
-from unetkit.data.case import Case, Discovery
+from unetkit.data.case import Case, Discovery, GivenRegion
 from unetkit.data.formats import image_paths, natural_key, stem, suffix, suffixes
 
 _CHANNEL = re.compile(r"^(.+)_(\d{4})$")
@@ -52,16 +52,17 @@ def read_nnunet(root: Path, folders: dict[str, Path]) -> Discovery:
             f"{root}: no image pairs with a label (imagesTr: {', '.join(left) or 'no images'}; labelsTr: "
             f"{', '.join(right) or 'no images'}); ID_0000.png in imagesTr belongs to ID.png in labelsTr"
         )
-    names, ignore, notes = _labels(described)
+    regions = _regions(described, root / "dataset.json")
+    names, ignore = _labels(described)
     return Discovery(
         root=root,
         layout="an nnU-Net raw folder (imagesTr/ + labelsTr/)",
         cases=tuple(sorted(labelled, key=lambda case: natural_key(case.id))),
         unlabelled_cases=tuple(sorted(unlabelled, key=lambda case: natural_key(case.id))),
         orphans=tuple(orphans),
-        notes=notes,
-        class_names=names,
+        class_names={} if regions else names,
         ignore=ignore,
+        regions=regions,
     )
 
 
@@ -97,10 +98,10 @@ def _channels(folder: Path) -> dict[str, tuple[Path, ...]]:
     return {name: tuple(channels[c] for c in known) for name, channels in files.items()}
 
 
-def _labels(described: dict[str, Any]) -> tuple[dict[int, str], int | None, tuple[str, ...]]:
-    """(value → name, value of ignored pixels, notes) of `labels`: {"name": 1}, or of old {"1": "name"}."""
+def _labels(described: dict[str, Any]) -> tuple[dict[int, str], int | None]:
+    """(value → name, value of ignored pixels) of `labels`: {"name": 1}, or of old {"1": "name"}."""
     names: dict[int, str] = {}
-    ignore, regions = None, []
+    ignore = None
     labels = described.get("labels")
     for key, value in (labels if isinstance(labels, dict) else {}).items():
         if isinstance(value, int) and not isinstance(value, bool):
@@ -110,7 +111,27 @@ def _labels(described: dict[str, Any]) -> tuple[dict[int, str], int | None, tupl
                 names[value] = str(key)
         elif isinstance(value, str) and str(key).isdigit():
             names[int(key)] = value
-        else:
-            regions.append(str(key))
-    notes = (f"dataset.json: regions of several labels are not used: {', '.join(regions)}",) if regions else ()
-    return dict(sorted(names.items())), ignore, notes
+    return dict(sorted(names.items())), ignore
+
+
+def _regions(described: dict[str, Any], path: Path) -> tuple[GivenRegion, ...]:
+    """The regions of `labels` where any is a list of values, {"whole tumour": [1, 2, 3]}; each writes its entry of
+    `regions_class_order` over those before it. Raises DataError: lists of something else, an order that does not fit.
+    """
+    labels = described.get("labels")
+    if not isinstance(labels, dict) or not any(isinstance(value, list) for value in labels.values()):
+        return ()
+    found: dict[str, tuple[int, ...]] = {}
+    for name, value in labels.items():
+        codes = tuple(value) if isinstance(value, list) else (value,)
+        if not codes or not all(isinstance(code, int) and not isinstance(code, bool) for code in codes):
+            raise DataError(f"{path}: the label '{name}' is {value!r}; a region is a list of whole numbers")
+        if codes != (0,) and str(name).casefold() != "ignore":
+            found[str(name)] = codes
+    order = described.get("regions_class_order")
+    if not isinstance(order, list) or len(order) != len(found) or not all(isinstance(v, int) for v in order):
+        raise DataError(
+            f"{path}: there are {len(found)} regions ({', '.join(found)}), and regions_class_order is {order!r}; give "
+            "one whole number for each: what is written where it is the last of the regions"
+        )
+    return tuple(GivenRegion(name, codes, value) for (name, codes), value in zip(found.items(), order, strict=True))

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
-from unetkit.data.case import Case, Discovery
+from unetkit.data.case import Annotation, Case, ClassFiles, Discovery
 from unetkit.data.pairs import SPLITS
+from unetkit.data.parts import numbered_parts
 from unetkit.data.sizes import extent
 
 Array = NDArray[Any]
@@ -23,10 +24,12 @@ class Sample:
     """One image as an array, with its label: a signal, an image or a volume.
 
     image: (*space) or (channels, *space), real numbers, in the units that new images will have.
-    label: (*space) of whole numbers, one per class (or instance numbers); None: not used for training.
+    label: (*space) of whole numbers, one per class (or instance numbers), NaN where nothing is annotated; or (classes,
+    *space), 0 and 1 for each class, which may overlap; None: not used for training.
     id: its name (None: its number). group: patient, slide … (groups are never split between training and validation).
     split: "train", "val" or "test"; None: unetkit decides. spacing: distance of neighbouring elements on each axis (mm,
-    seconds); None: not known.
+    seconds); None: not known. classes: the names of a label of (classes, *space); without them it is one where it has
+    an axis more than the image, or is of booleans and has another number of classes than the image of channels.
     """
 
     image: Array
@@ -35,6 +38,7 @@ class Sample:
     group: str | None = None
     split: str | None = None
     spacing: tuple[float, ...] | None = None
+    classes: tuple[str, ...] = ()
 
 
 def read_samples(samples: Sequence[Sample]) -> Discovery:
@@ -52,8 +56,11 @@ def read_samples(samples: Sequence[Sample]) -> Discovery:
         if name in seen:
             raise DataError(f"two samples are called '{name}'; give each an id of its own")
         seen.add(name)
-    labels = zip(names, (item.label for item in items), strict=True)
-    labelled = [(name, np.ndim(label)) for name, label in labels if label is not None]
+    labelled = [
+        (name, np.ndim(item.label) - _in_parts(item))
+        for name, item in zip(names, items, strict=True)
+        if item.label is not None
+    ]
     if not labelled:
         raise DataError(
             f"none of the {len(items)} samples has a label; give Sample(image, label) for those to learn from"
@@ -76,6 +83,17 @@ def read_samples(samples: Sequence[Sample]) -> Discovery:
     )
 
 
+def _in_parts(sample: Sample) -> bool:
+    """Whether the first axis of the label is that of classes."""
+    array = np.asarray(sample.label)
+    image, label = np.shape(sample.image), array.shape
+    if sample.classes or len(label) > len(image):
+        return True
+    if array.dtype != np.bool_ or len(label) != len(image) or len(label) < 2:
+        return False
+    return label != image and label[1:] in (image[1:], image[:-1])
+
+
 def _case(name: str, sample: Sample, ndim: int) -> Case:
     where = f"sample {name}"
     image, label = np.asarray(sample.image), None if sample.label is None else np.asarray(sample.label)
@@ -85,6 +103,8 @@ def _case(name: str, sample: Sample, ndim: int) -> Case:
                 f"{where}: its {what} has the shape {array.shape} and the type {array.dtype}; give real numbers, and "
                 "at least one"
             )
+    parts = label if label is not None and _in_parts(sample) else None
+    label = parts[0] if parts is not None else label
     if image.ndim == ndim:
         image_CX = image[None]
     elif image.ndim == ndim + 1:
@@ -105,4 +125,12 @@ def _case(name: str, sample: Sample, ndim: int) -> Case:
     spacing = None if sample.spacing is None else tuple(float(s) for s in sample.spacing)
     if spacing is not None and (len(spacing) != ndim or not all(0 < s < np.inf for s in spacing)):
         raise DataError(f"{where}: its spacing is {spacing}; give one distance above 0 for each of the {ndim} axes")
-    return Case(name, (image_CX,), label, sample.group, sample.split, spacing=spacing)
+    annotation: Annotation | None = label
+    if parts is not None:
+        called = sample.classes or numbered_parts(len(parts))
+        if len(called) != len(parts):
+            raise DataError(
+                f"{where}: its label has {len(parts)} classes, and {len(called)} names ({', '.join(called)}); name each"
+            )
+        annotation = ClassFiles(tuple(zip(called, parts, strict=True)))
+    return Case(name, (image_CX,), annotation, sample.group, sample.split, spacing=spacing)

@@ -110,14 +110,13 @@ def digest(cases: Sequence[Case]) -> str:
     total = hashlib.blake2b(digest_size=16)
     for case in cases:
         total.update(case.id.encode())
-        label = case.label_files or ([] if case.label is None else [case.label])
-        for source in (*case.images, *label):
+        for source in (*case.images, *case.label_sources):
             if isinstance(source, Path):
                 for path in files_behind(source):
                     total.update(path.name.encode())
                     with path.open("rb") as file:
                         total.update(hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest())
-            elif isinstance(source, np.ndarray):
+            else:
                 total.update(f"{source.shape} {source.dtype.str} {case.spacing}".encode())
                 total.update(np.ascontiguousarray(source).data)
     return total.hexdigest()

@@ -9,7 +9,7 @@ from unetkit.metrics.membrane import (
     segment_scores,
     segments_between,
 )
-from unetkit.metrics.overlap import confusion, dice, iou, precision, recall
+from unetkit.metrics.overlap import confusion, dice, iou, precision, recall, region_confusions
 from unetkit.metrics.scores import METRICS, CaseScores, Scores, score_case
 from unetkit.metrics.summary import Summary, summarise
 
@@ -29,6 +29,7 @@ __all__ = [
     "object_scores",
     "precision",
     "recall",
+    "region_confusions",
     "score_case",
     "segment_scores",
     "segments_between",

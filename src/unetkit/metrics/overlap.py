@@ -7,6 +7,7 @@ nothing; means leave it out and count it). A class that only one of them has giv
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,27 @@ def confusion(label_X: NDArray[Any], prediction_X: NDArray[Any], classes: int, i
                 raise ValueError(f"the {what} holds {span}; {classes} classes are 0 … {classes - 1}")
         counts += np.bincount(label.astype(np.intp) * classes + prediction, minlength=classes * classes)
     return counts.reshape(classes, classes)
+
+
+def region_confusions(label_X: NDArray[Any], prediction_X: NDArray[Any], regions: int, ignore: int = IGNORE) -> Counts:
+    """A table for each region that may overlap others, (K, 2, 2): [k, truth, prediction], 0 outside, 1 inside.
+
+    Both arrays hold bit masks, bit k where region k is, and have the same shape; pixels where the truth is `ignore` are
+    left out. Raises ValueError: shapes that differ, a bit beyond the last region.
+    """
+    pairs = confusion(label_X, prediction_X, 1 << regions, ignore)
+    tables = np.zeros((regions, 2, 2), np.int64)
+    has = np.arange(1 << regions)[None] >> np.arange(regions)[:, None] & 1
+    for k in range(regions):
+        for truth in (0, 1):
+            for found in (0, 1):
+                tables[k, truth, found] = pairs[has[k] == truth][:, has[k] == found].sum()
+    return tables
+
+
+def per_class(measure: Callable[[Counts], PerClass], counts: Counts) -> PerClass:
+    """A measure of this file for each class of a table of classes, or for each region of tables of regions."""
+    return measure(counts) if counts.ndim == 2 else np.array([measure(table)[1] for table in counts])
 
 
 def dice(counts_KK: Counts) -> PerClass:

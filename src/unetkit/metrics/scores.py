@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 
 from unetkit.core.files import write_json, write_text
 from unetkit.metrics.boundary import TOLERANCE, boundary_f1
-from unetkit.metrics.overlap import IGNORE, Counts, confusion, dice, iou, precision, recall
+from unetkit.metrics.overlap import (
+    IGNORE,
+    Counts,
+    confusion,
+    dice,
+    iou,
+    per_class,
+    precision,
+    recall,
+    region_confusions,
+)
 from unetkit.metrics.summary import Summary, summarise
 
 METRICS = ("dice", "iou", "precision", "recall", "boundary_f1")
@@ -160,30 +170,39 @@ def score_case(
     tolerance: float = TOLERANCE,
     ignore: int = IGNORE,
     spacing: Sequence[float] | None = None,
+    regions: bool = False,
 ) -> CaseScores:
-    """All METRICS for one image: integer arrays of classes 0 … K−1 and the same shape, `ignore` where unlabelled.
+    """All METRICS for one image: integer arrays of classes 0 … K−1 and the same shape, `ignore` where unlabelled; with
+    `regions` bit masks of K classes that may overlap, each scored by itself.
 
     `tolerance` of the boundary F1 in pixels, of the finest axis where `spacing` is given. Raises ValueError: shapes
     that differ, classes out of range.
     """
-    counts_KK = confusion(label_X, prediction_X, classes, ignore)
-    edges_K = boundary_f1(label_X, prediction_X, classes, tolerance, ignore, spacing)
-    return case_scores(case, counts_KK, edges_K, group, image)
+    if not regions:
+        counts = confusion(label_X, prediction_X, classes, ignore)
+        edges_K = boundary_f1(label_X, prediction_X, classes, tolerance, ignore, spacing)
+        return case_scores(case, counts, edges_K, group, image)
+    counts = region_confusions(label_X, prediction_X, classes, ignore)
+    edges = []
+    for k in range(classes):
+        truth_X = np.where(label_X == ignore, ignore, label_X >> k & 1)
+        edges.append(boundary_f1(truth_X, prediction_X >> k & 1, 2, tolerance, ignore, spacing)[1])
+    return case_scores(case, counts, np.array(edges), group, image)
 
 
 def case_scores(
     case: str,
-    counts_KK: Counts,
+    counts: Counts,
     boundary_f1_K: NDArray[np.float64],
     group: str | None = None,
     image: Mapping[str, float] | None = None,
 ) -> CaseScores:
-    """As `score_case`, from the confusion table and the boundary F1 per class."""
-    values = (dice(counts_KK), iou(counts_KK), precision(counts_KK), recall(counts_KK), boundary_f1_K)
+    """As `score_case`, from the confusion table (of regions: their tables) and the boundary F1 per class."""
+    values = (*(per_class(measure, counts) for measure in (dice, iou, precision, recall)), boundary_f1_K)
     return CaseScores(
         case=case,
         classes={name: tuple(map(float, value)) for name, value in zip(METRICS, values, strict=True)},
-        truth_pixels=tuple(map(int, counts_KK.sum(1))),
+        truth_pixels=tuple(map(int, counts.sum(1) if counts.ndim == 2 else counts[:, 1].sum(1))),
         group=group,
         image=dict(image or {}),
     )
