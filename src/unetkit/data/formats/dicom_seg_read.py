@@ -9,12 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from unetkit.core.errors import DataError
+from unetkit.core.errors import DataError, UnetkitError
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, decoding, unreadable
 from unetkit.data.formats.dicom import SlicesReader
-from unetkit.data.formats.dicom_files import ERRORS, DicomFile, read_file, stored_pixels
+from unetkit.data.formats.dicom_files import ERRORS, SEGMENTATIONS, DicomFile, is_dicom, read_file, stored_pixels
 from unetkit.data.formats.volumes import LPS_RAS, as_sixteen, needed, space_axes
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM SEG. Never raises: what cannot be read is none."""
+    try:
+        found = read_file(path) if path.is_file() and is_dicom(path) else None
+    except UnetkitError:
+        return False
+    return found is not None and found.kind in SEGMENTATIONS
 
 
 def open_segmentation(path: Path) -> SegReader:
