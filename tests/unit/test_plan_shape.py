@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import PRESETS, preset
-from unetkit.plan import rules, shape
+from unetkit.plan import preparing, rules, shape
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 
 
@@ -67,7 +67,7 @@ def test_signals_have_long_patches_and_coarse_levels_that_stay_narrow() -> None:
     assert net.channels == (16, 32, 64, 64, 64, 64, 64)
     plan, _ = rules.augment(known, size)
     assert (plan.flip, plan.elastic, plan.gamma, plan.scale) == (False, 0, 0, 0.15)
-    prepared, _ = rules.prepare(known)
+    prepared, _ = preparing.prepare(known)
     assert (prepared.colour, prepared.method) == ("grey", "zscore")
 
 
@@ -81,7 +81,7 @@ def test_rare_classes_of_volumes_weigh_no_more_beside_dice() -> None:
 
 def test_integers_are_looked_up_and_only_cropped() -> None:
     known = facts((3000,), thickness=5.0)
-    prepared, why = rules.prepare(known, vocabulary=100)
+    prepared, why = preparing.prepare(known, vocabulary=100)
     assert (prepared.colour, prepared.normalise, prepared.channels) == ("tokens", "none", 1)
     assert "integers below 100" in why["prepare.colour"]
     plan, _ = rules.augment(known, (2048,), vocabulary=100)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unetkit.plan import rules, shape
+from unetkit.plan import preparing, rules, shape
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 
 
@@ -29,14 +29,14 @@ def facts(
 
 
 def test_equal_images_are_normalised_by_the_set_and_differing_ones_each_by_itself() -> None:
-    assert rules.prepare(facts())[0].normalise == "set"
-    plan, why = rules.prepare(facts(means=(20.0, 160.0)))
+    assert preparing.prepare(facts())[0].normalise == "set"
+    plan, why = preparing.prepare(facts(means=(20.0, 160.0)))
     assert plan.normalise == "image"
     assert "brightness differs between images" in why["prepare.normalise"]
 
 
 def test_sixteen_bits_are_clipped_to_percentiles() -> None:
-    plan, why = rules.prepare(facts(dtype="uint16"))
+    plan, why = preparing.prepare(facts(dtype="uint16"))
     assert (plan.normalise, plan.method) == ("image", "percentile")
     assert "0.5 and 99.5 percentile" in why["prepare.method"]
 
@@ -46,7 +46,7 @@ def test_sixteen_bits_are_clipped_to_percentiles() -> None:
     [(1, False, (1, "grey")), (3, False, (1, "grey")), (3, True, (3, "rgb")), (5, True, (5, "bands"))],
 )
 def test_channels_follow_what_the_images_hold(channels: int, colour: bool, expected: tuple[int, str]) -> None:
-    plan, _ = rules.prepare(facts(channels=channels, colour=colour))
+    plan, _ = preparing.prepare(facts(channels=channels, colour=colour))
     assert (plan.channels, plan.colour) == expected
 
 

@@ -45,9 +45,13 @@ def draw(plan: AugmentPlan, patch: Sequence[int], generators: Sequence[np.random
 
 
 def elastic_grid(plan: AugmentPlan, patch: Sequence[int]) -> tuple[int, ...]:
-    """Points of the coarse displacement grid that spans the patch (at least 4: cubic interpolation needs them)."""
+    """Points of the coarse displacement grid that spans the patch: at least 4, which cubic interpolation needs; one
+    along a fixed axis, where all bends alike."""
     lengths = plan.lengths(len(patch))
-    return tuple(max(4, math.ceil(n * a / plan.elastic_spacing) + 1) for n, a in zip(patch, lengths, strict=True))
+    return tuple(
+        1 if axis in plan.fixed else max(4, math.ceil(n * a / plan.elastic_spacing) + 1)
+        for axis, (n, a) in enumerate(zip(patch, lengths, strict=True))
+    )
 
 
 def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.Generator) -> dict[str, np.ndarray]:
@@ -56,16 +60,21 @@ def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.
     quarter = int(g.integers(4))
     angles = np.radians(g.uniform(-plan.rotate, plan.rotate, size=max(1, ndim * (ndim - 1) // 2)))
     zoom = np.exp(g.uniform(-plan.scale, plan.scale) + g.uniform(-plan.stretch, plan.stretch, size=ndim))
+    fixed = [axis for axis in plan.fixed if axis < ndim]
+    zoom[fixed] = 1
     matrix = np.diag(flips)
     if ndim > 1:
         planes = [(a, b) for a in range(ndim) for b in range(a + 1, ndim)]
         for (a, b), angle in zip(planes, angles, strict=True):
+            if a in fixed or b in fixed:
+                continue
             # quarter turns act in the plane of the last two axes
             extra = quarter * math.pi / 2 if plan.turn and (a, b) == (ndim - 2, ndim - 1) else 0.0
             matrix = _rotation(ndim, a, b, angle + extra) @ matrix
     matrix = np.diag(zoom) @ matrix
     amplitude = min(abs(g.normal()), ELASTIC_CUT) * plan.elastic
     field = g.uniform(-1, 1, size=(ndim, *grid))
+    field[fixed] = 0
     if plan.aspect:  # from pixels to lengths, there changed, and back
         lengths = np.array(plan.aspect)
         matrix = matrix * lengths / lengths[:, None]

@@ -20,6 +20,9 @@ class AugmentPlan(Config):
     aspect: tuple[float, ...] = ()
     """Lengths of a pixel along each axis, in units of the shortest (volumes of thick slices: 3, 1, 1): turns happen in
     space, not in the grid, and lengths below are in that unit. Empty: all alike."""
+    fixed: tuple[int, ...] = ()
+    """Axes, counted from 0, along which nothing is turned, scaled or bent (thick slices): only in the plane of the
+    others, in all slices alike."""
     rotate: float = Field(default=180.0, ge=0, le=180)
     """Any angle between −rotate and +rotate degrees."""
     scale: float = Field(default=0.25, ge=0, le=1)
@@ -48,6 +51,13 @@ class AugmentPlan(Config):
     def lengths(self, ndim: int) -> tuple[float, ...]:
         """The length of a pixel along each of `ndim` axes, in units of the shortest."""
         return self.aspect or (1.0,) * ndim
+
+    @field_validator("fixed")
+    @classmethod
+    def _are_axes(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(axis not in (0, 1, 2) for axis in value):
+            raise ValueError("axes are counted from 0, and there are three at most")
+        return value
 
     @field_validator("aspect")
     @classmethod

@@ -11,7 +11,7 @@ import torch
 
 from unetkit.core.device import find_device
 from unetkit.core.events import Decided, Event
-from unetkit.core.machine import cores, processor
+from unetkit.core.machine import cores, free_memory, processor
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import UNet, build, centred
 from unetkit.nets.spec import NetSpec
@@ -19,6 +19,8 @@ from unetkit.plan.plan import Layout, MachinePlan, Precision
 
 # Share of the budget that timing may take.
 TIMING_SHARE = 0.04
+# Share of the free memory that one step may hold.
+STEP_SHARE = 0.5
 # Seconds after which the timing of one network is cut short.
 SLOW = 3.0
 
@@ -160,6 +162,13 @@ def _precision(text: str) -> Precision:
 
 def _layout(text: str) -> Layout:
     return "channels_last" if text == "channels_last" else "contiguous"
+
+
+def free_bytes(arithmetic: Arithmetic) -> int:
+    """Bytes that a step may hold: a share of what is free on its device; prepared images and the rest need theirs."""
+    device = torch.device(arithmetic.device)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+    return int(STEP_SHARE * free)
 
 
 @dataclass(frozen=True)

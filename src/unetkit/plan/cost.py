@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unetkit.core.machine import format_duration, format_memory
-from unetkit.data.store import prepared_bytes
-from unetkit.nets.geometry import activation_memory, geometry
-from unetkit.plan.budget import Capacity, arithmetic_of, seconds_per_step
+from unetkit.core.machine import format_duration, format_memory, free_memory
+from unetkit.data.store import SHARE, prepared_bytes
+from unetkit.nets.geometry import geometry
+from unetkit.plan.budget import Candidate, Capacity, arithmetic_of, seconds_per_step
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.plan import Plan
+from unetkit.plan.sizing import step_bytes
 
 # Bytes that the process holds whatever it trains: libraries, and the memory that the convolutions work in.
 LIBRARIES = 700_000_000
@@ -53,10 +54,8 @@ def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
 
 
 def training_memory(plan: Plan, facts: Fingerprint) -> int:
-    """Bytes that training is expected to hold: activations, copies of the parameters, images, the libraries."""
-    width = 2 if plan.machine.precision == "bf16" else 4
-    activations = activation_memory(
-        plan.net, plan.sampling.batch, plan.sampling.patch, width, True, plan.machine.checkpointing
-    )
-    images = prepared_bytes([c.shape for c in facts.cases], plan.prepare.channels)
-    return int(activations) + 6 * 4 * geometry(plan.net).parameters + images + LIBRARIES
+    """Bytes that training is expected to hold: a step, images (those that fit), the libraries. facts: of the files."""
+    step = step_bytes(Candidate(plan.net, plan.sampling.batch), plan.sampling.patch, plan)
+    cases = facts.prepared(plan.prepare).cases
+    images = prepared_bytes([c.shape for c in cases], plan.prepare.channels)
+    return step + min(images, int(SHARE * free_memory())) + LIBRARIES

@@ -5,24 +5,41 @@ Volumes and signals are images here too, and their voxels and samples are pixels
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from unetkit.core.config import Config
+from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.legend import Legend
-from unetkit.data.masks import read_label
+from unetkit.data.formats import ImageReader
+from unetkit.data.formats.maps import missing
+from unetkit.data.grid import Grid
+from unetkit.data.legend import MOST_REGIONS, Legend
+from unetkit.data.masks import OpenLabel
+from unetkit.data.prepare import PreparePlan, codes_of, is_backwards, planned_grid
 from unetkit.data.source import open_case
+from unetkit.data.statistics import BLOCK, blocks
 
 # Pixels looked at per image for its mean and colour: every n-th of them, evenly over the image.
 SAMPLED = 200_000
+# Hounsfield units: air and lung lie below the first, nearly everything between the others (metal is above, and what
+# lies outside the scanner's circle below), water and soft tissue between the last two.
+AIR, HOUNSFIELD, TISSUE = -500, (-1100, 1500), (-200, 200)
+# Shares of the pixels between them from which an image is taken for a CT.
+MOSTLY, SOME = 0.95, 0.02
 
 
 class CaseFacts(Config):
-    """One image: pixels along every axis, their lengths (mm in volumes, seconds in signals; none where not known),
-    channels (without alpha), type, mean and standard deviation over its pixels and channels."""
+    """One image: pixels along every axis, their lengths in `unit` (none where not known), channels (without alpha),
+    type, mean and standard deviation over its pixels and channels.
+
+    orientation: where the axes of a volume point, such as LPS. map: whether it lies on Earth. ct: whether its values
+    look like Hounsfield units.
+    """
 
     id: str
     shape: tuple[int, ...]
@@ -31,6 +48,14 @@ class CaseFacts(Config):
     dtype: str
     mean: float
     std: float
+    unit: str = ""
+    orientation: str = ""
+    map: bool = False
+    ct: bool = False
+
+    def grid(self, plan: PreparePlan) -> Grid:
+        """The grid on which it will be seen."""
+        return planned_grid(plan, self.shape, self.spacing, self.unit, self.orientation)
 
 
 class ClassFacts(Config):
@@ -82,46 +107,59 @@ class Fingerprint(Config):
         """The pixel types that occur."""
         return tuple(sorted({c.dtype for c in self.cases}))
 
+    def prepared(self, plan: PreparePlan) -> Fingerprint:
+        """The same facts of the images as they will be seen: resampled, their axes reordered. Thickness follows."""
+        if plan.spacing is None and not plan.orientation:
+            return self
+        cases, finer = [], []
+        for case in self.cases:
+            grid = case.grid(plan)
+            spacing = None if case.spacing is None else grid.spacing(case.spacing)
+            cases.append(case.model_copy(update={"shape": grid.shape, "spacing": spacing}))
+            finer.append((math.prod(grid.shape) / math.prod(grid.own)) ** (1 / len(grid.own)))
+        factor = float(np.median(finer))
+        classes = [
+            c if c.thickness is None else c.model_copy(update={"thickness": c.thickness * factor}) for c in self.classes
+        ]
+        return self.model_copy(update={"cases": tuple(cases), "classes": tuple(classes)})
+
 
 def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
-    """Read every image and mask once. Raises DataError where a file cannot be read."""
+    """Read every image and mask once, block by block. Raises DataError where a file cannot be read."""
     facts: list[CaseFacts] = []
-    pixels = np.zeros(IGNORE + 1, np.int64)
-    border = np.zeros(IGNORE + 1, np.int64)
-    present = np.zeros(IGNORE + 1, np.int64)
+    counts = _Counts(legend.regions)
     colour = False
     for case in cases:
         with open_case(case) as reader:
-            image_CX, info = reader.read(), reader.info
-        image_CN = image_CX.reshape(len(image_CX), -1)
-        step = max(1, image_CN.shape[1] // SAMPLED)
-        sample = image_CN[:, ::step].astype(np.float32)
-        colour = colour or (len(sample) > 1 and bool(np.abs(sample[1:] - sample[:1]).max() > 0))
+            sample_CN, info = _sample(reader), reader.info
+            order = (info.chunk, is_backwards(info))
+        colour = colour or (len(sample_CN) > 1 and bool(np.abs(sample_CN[1:] - sample_CN[:1]).max(initial=0) > 0))
+        values = sample_CN[np.isfinite(sample_CN)]
         facts.append(
             CaseFacts(
                 id=case.id,
-                shape=image_CX.shape[1:],
+                shape=info.shape,
                 spacing=info.spacing,
-                channels=len(image_CX),
+                channels=info.channels,
                 dtype=info.dtype,
-                mean=float(sample.mean()),
-                std=float(sample.std()),
+                mean=float(values.mean()) if values.size else 0.0,
+                std=float(values.std()) if values.size else 0.0,
+                unit=info.unit,
+                orientation=codes_of(info),
+                map=info.map is not None,
+                ct=_is_ct(values),
             )
         )
         if case.label is not None:
-            label_X, _ = read_label(case, legend)
-            count = np.bincount(label_X.reshape(-1), minlength=IGNORE + 1)
-            pixels += count
-            present += count > 0
-            border += _border(label_X)
-    labelled = max(int(pixels[:IGNORE].sum()), 1)
+            counts.add(case, legend, *order)
+    labelled = max(int(counts.labelled), 1)
     ratio = 4 if len(facts[0].shape) == 3 else 2
     classes = tuple(
         ClassFacts(
             name=name,
-            fraction=float(pixels[k] / labelled),
-            cases=int(present[k]),
-            thickness=float(ratio * pixels[k] / border[k]) if border[k] else None,
+            fraction=float(counts.pixels[k] / labelled),
+            cases=int(counts.present[k]),
+            thickness=float(ratio * counts.pixels[k] / counts.border[k]) if counts.border[k] else None,
         )
         for k, name in enumerate(legend.names)
     )
@@ -129,15 +167,85 @@ def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
         cases=tuple(facts),
         classes=classes,
         colour=colour,
-        ignored=float(pixels[IGNORE] / max(int(pixels.sum()), 1)),
+        ignored=float(counts.ignored / max(int(counts.labelled + counts.ignored), 1)),
     )
 
 
-def _border(label_X: np.ndarray) -> np.ndarray:
-    """Size of each class's border in faces between pixels (the frame of the image is no border)."""
+def _sample(reader: ImageReader) -> NDArray[np.float32]:
+    """Every n-th pixel of an image in the order of its array, (C, N); NaN where nothing is."""
+    info = reader.info
+    step = max(1, math.prod(info.shape) // SAMPLED)
+    strides = [math.prod(info.shape[axis + 1 :]) for axis in range(len(info.shape))]
+    places, values = [], []
+    for region in blocks(info.shape, info.chunk, is_backwards(info), BLOCK // info.channels):
+        block_CX = reader.read(region)
+        nothing = missing(reader, region, block_CX)
+        axes = [np.arange(a, b) * n for a, b, n in zip(region.start, region.stop, strides, strict=True)]
+        place_N = sum(np.ix_(*axes), np.int64(0)).reshape(-1)
+        chosen = np.flatnonzero(place_N % step == 0)
+        part_CN = block_CX.reshape(len(block_CX), -1)[:, chosen].astype(np.float32)
+        if nothing is not None:
+            part_CN[nothing.reshape(len(block_CX), -1)[:, chosen]] = np.nan
+        places.append(place_N[chosen])
+        values.append(part_CN)
+    order = np.argsort(np.concatenate(places))
+    return np.ascontiguousarray(np.concatenate(values, axis=1)[:, order])
+
+
+def _is_ct(values: NDArray[np.float32]) -> bool:
+    """Whether air, tissue and hardly anything else than what a CT measures is there."""
+    if not values.size or values.min() > AIR:
+        return False
+    # outside the circle that is measured, files hold one value far below
+    inside = values[values > HOUNSFIELD[0]]
+    filled = values.size - len(inside)
+    if not len(inside) or (filled and len(np.unique(values[values <= HOUNSFIELD[0]])) > 1):
+        return False
+    usual = np.mean(inside < HOUNSFIELD[1])
+    tissue = np.mean((inside > TISSUE[0]) & (inside < TISSUE[1]))
+    return bool(inside.min() < AIR and usual > MOSTLY and tissue > SOME)
+
+
+class _Counts:
+    """Over all labels, by class: pixels, border (faces between pixels; the frame of the image is none), images that
+    have it. With `bits` classes overlap, and a label is a mask of them."""
+
+    def __init__(self, bits: bool) -> None:
+        self._bits = bits
+        self.pixels, self.border, self.present = (np.zeros(IGNORE + 1, np.int64) for _ in range(3))
+        self.labelled = self.ignored = 0
+
+    def add(self, case: Case, legend: Legend, chunk: tuple[int, ...] | None, backwards: bool) -> None:
+        """Count the label of a case, in blocks that lie as its image's."""
+        here = np.zeros(IGNORE + 1, np.int64)
+        with OpenLabel(case, legend) as label:
+            fits = chunk is None or len(chunk) == len(label.shape)
+            for region in blocks(label.shape, chunk if fits else None, backwards):
+                wide = Region(region.start, tuple(b + 1 for b in region.stop)).intersect(Region.of(label.shape))
+                wide_X = label.read(wide)
+                inside = tuple(slice(0, n) for n in region.shape)
+                count = np.bincount(wide_X[inside].reshape(-1), minlength=IGNORE + 1)
+                self.ignored += int(count[IGNORE])
+                self.labelled += int(count[:IGNORE].sum())
+                if not self._bits:
+                    here += count
+                    self.border += _border(wide_X, region.shape)
+                    continue
+                wide_X = np.where(wide_X == IGNORE, np.uint8(0), wide_X)
+                for k in range(MOST_REGIONS):
+                    bit_X = ((wide_X >> k) & 1).astype(np.uint8)
+                    here[k] += np.count_nonzero(bit_X[inside])
+                    self.border[k] += _border(bit_X, region.shape)[1]
+        self.pixels += here
+        self.present += here > 0
+
+
+def _border(wide_X: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.int64]:
+    """Faces of each class between pixels of a block of `shape` and their next ones; `wide_X` holds those as well."""
     size = np.zeros(IGNORE + 1, np.int64)
-    for axis in range(label_X.ndim):
-        along = np.moveaxis(label_X, axis, 0)
+    for axis in range(wide_X.ndim):
+        beside = tuple(slice(None) if a == axis else slice(0, n) for a, n in enumerate(shape))
+        along = np.moveaxis(wide_X[beside], axis, 0)
         a, b = along[1:], along[:-1]
         edge = a != b
         for side in (a[edge], b[edge]):

@@ -6,22 +6,28 @@ import math
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
 from unetkit.core.device import find_device
 from unetkit.core.errors import PlanError, SpecError, nearest
 from unetkit.core.events import Decided, Event, Started
-from unetkit.data.case import Case
+from unetkit.core.region import Region
+from unetkit.data.case import IGNORE, Case
 from unetkit.data.legend import Legend
-from unetkit.data.prepare import CaseReader, fit
+from unetkit.data.masks import OpenLabel
+from unetkit.data.prepare import CaseReader, PreparePlan, fit
 from unetkit.data.sizes import units
 from unetkit.data.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec, reference
-from unetkit.plan import rules, shape
+from unetkit.plan import preparing, rules, shape, view
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
 from unetkit.plan.own import asked_network, pinned
@@ -48,6 +54,8 @@ OPEN_ENDED = 0.25
 VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
 # Signals that are validated on the way: each costs little.
 SIGNALS = 64
+# The settings that decide the grid on which images are seen.
+GRID = ("spacing", "unit", "orientation", "thick")
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -126,38 +134,44 @@ class _Part(Config):
     sampling: SamplingPlan = SamplingPlan()
 
 
-def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request) -> tuple[Plan, dict[str, str]]:
+def _draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) -> tuple[Plan, dict[str, str]]:
     """The plan by the rules alone, and why."""
     classes = len(legend.classes)
-    wanted = asked_network(request, facts.ndim)
-    earlier, start = begun(request, facts.ndim)
+    wanted = asked_network(request, own.ndim)
+    earlier, start = begun(request, own.ndim)
     vocabulary = _vocabulary(request, wanted or start)
-    prepare, why = rules.prepare(facts, vocabulary)
+    prepare, why = preparing.prepare(own, vocabulary, legend.foreground)
     prepare, why_start = prepared_as(earlier, prepare, request)
-    why |= why_start
-    width, batch, _ = rules.CAPACITIES[facts.ndim][1]
-    cut = ""  # what of a preset does not fit
-    if start is not None:
-        size, why["sampling.patch"] = shape.patch(facts, start.stem_stride)
-        net = start.replace({"classes": classes, "in_channels": prepare.channels})
+    facts = own.prepared(_with_grid(prepare, request.settings))
+    width = rules.CAPACITIES[facts.ndim][1][0]
+    if start is not None or (wanted is not None and pinned(request)):
+        fixed = start or wanted or NetSpec()
+        look = _as_it_is(fixed, facts, request)
+        size, why["sampling.patch"] = view.patch(facts, look, fixed.stem_stride)
+        net = fixed.replace({"classes": classes, "in_channels": prepare.channels})
+        cut = ""  # what of a preset does not fit
     elif wanted is not None:
-        size, why["sampling.patch"] = shape.patch(facts, wanted.stem_stride)
         net = wanted.replace({"classes": classes, "in_channels": prepare.channels})
-        net, cut = (net, "") if pinned(request) else shape.preset_for(net, size)
+        look = _look(facts, request, net)
+        size, why["sampling.patch"] = view.patch(facts, look, net.stem_stride)
+        net, cut = shape.preset_for(net, size, look.aspect, look.view == "2.5d")
     else:
+        look, cut = _look(facts, request), ""
         if vocabulary:
             stem, why["net.stem_stride"] = 1, "every token is kept"
         else:
-            stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground)
-        size, why["sampling.patch"] = shape.patch(facts, stem)
-        net = rules.network(facts, classes, prepare.channels, width, size, stem)
+            stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground, look)
+        size, why["sampling.patch"] = view.patch(facts, look, stem)
+        net = rules.network(facts, classes, prepare.channels, width, size, stem, look)
         net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
+    if facts.ndim == 3 and isinstance(net.topology, str):
+        why["net.kernels"] = f"{look.view}: {look.why}"
     patch = shape.fitted(size, net)
     if isinstance(net.topology, str):  # of a network of the user's own nothing is known
         why["net.channels"] = "; ".join(filter(None, (cut, shape.levels_text(patch, net))))
-    sampling, why_sampling = rules.sampling(facts, patch, batch)
+    sampling, why_sampling = rules.sampling(facts, patch, rules.capacities(net)[1][1])
     loss, why_loss = rules.loss(facts)
-    augment, why_augment = rules.augment(facts, size, vocabulary)
+    augment, why_augment = rules.augment(facts, size, vocabulary, look)
     predict, why["predict.tta"] = _predict(facts, augment)
     budget, why_budget = _budget(request, facts.ndim)
     plan = Plan(
@@ -173,7 +187,40 @@ def _draft(facts: Fingerprint, legend: Legend, data: DataPlan, request: Request)
         predict=predict,
         seed=request.seed,
     )
-    return plan, why | why_sampling | why_loss | why_augment | why_budget
+    return plan, why | why_start | why_sampling | why_loss | why_augment | why_budget
+
+
+def _look(facts: Fingerprint, request: Request, net: NetSpec | None = None) -> view.Look:
+    """How volumes are seen. A network whose values depend on the whole patch (`net`) sees no slice for itself: unless
+    it is asked to, it is not chosen for slices."""
+    look = view.choose(facts, request.view)
+    if net is None or not look.slices or request.view != "auto" or geometry(net).local:
+        return look
+    return view.choose(facts, "3d")
+
+
+def _as_it_is(net: NetSpec, facts: Fingerprint, request: Request) -> view.Look:
+    """The look of a network that is not changed. Raises PlanError: another one was asked for."""
+    if request.view != "auto":
+        raise PlanError(
+            f"--view {request.view}: the network is taken as it is; ask for a planned or a named one, or give kernels"
+            " and strides of 1 along an axis"
+        )
+    return view.of(net, facts)
+
+
+def _with_grid(prepare: PreparePlan, settings: Mapping[str, Any]) -> PreparePlan:
+    """What is seen of images follows from the grid that the user wants, where one is set."""
+    wanted = {name: value for name, value in _of("prepare", settings).items() if name in GRID}
+    try:
+        return prepare.override(wanted, "--set prepare") if wanted else prepare
+    except PlanError:
+        return prepare  # what is wrong is said below, for the whole plan
+
+
+def _of(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of one part of the plan, by their names in it."""
+    return {name.removeprefix(f"{part}."): value for name, value in settings.items() if name.startswith(f"{part}.")}
 
 
 def _vocabulary(request: Request, wanted: NetSpec | None) -> int:
@@ -188,11 +235,15 @@ def _with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     network."""
     free: dict[str, Any] = {}
     try:
-        wanted = {name.removeprefix("net."): value for name, value in settings.items() if name.startswith("net.")}
-        if "channels" in wanted and "strides" not in wanted and isinstance(plan.net.strides, tuple):
+        wanted = _of("net", settings)
+        if "channels" in wanted:
             levels = NetSpec(ndim=plan.net.ndim).override({"channels": wanted["channels"]}, "--set net").levels
-            known, more = plan.net.strides[: levels - 1], (2,) * (levels - plan.net.levels)
-            free["net.strides"] = wanted["strides"] = [*known, *more]
+            for name, count in (("strides", levels - 1), ("kernels", levels)):
+                known = getattr(plan.net, name)
+                if isinstance(known, tuple) and name not in wanted:
+                    # more levels go on as the coarsest does
+                    wanted[name] = [*known[:count], *known[-1:] * (count - len(known))]
+                    free[f"net.{name}"] = wanted[name]
         net = plan.net.override(wanted, "--set net")
         if net != plan.net and "sampling.patch" not in settings:
             free["sampling.patch"] = list(shape.fitted(shape.output(plan), net))
@@ -249,9 +300,22 @@ def _check_patch(plan: Plan) -> None:
 
 
 def _pixels(cases: Sequence[Case], plan: Plan) -> Generator[Pixels, None, None]:
+    legend = plan.data.legend
     for case in cases:
         with CaseReader(case, plan.prepare) as reader:
-            yield reader.pixels()
+            if plan.prepare.method != "window":
+                yield reader.pixels()
+            elif case.label is not None:
+                with OpenLabel(case, legend) as label:
+                    yield reader.pixels(partial(_of_interest, label, legend))
+
+
+def _of_interest(label: OpenLabel, legend: Legend, region: Region) -> NDArray[np.bool_]:
+    """Which pixels of a region belong to a class of interest."""
+    label_X = label.read(region)
+    if legend.regions:
+        return np.asarray((label_X != 0) & (label_X != IGNORE))
+    return np.isin(label_X, legend.foreground)
 
 
 def show(plan: Plan, dotted: str) -> str:
@@ -260,9 +324,16 @@ def show(plan: Plan, dotted: str) -> str:
     for part in dotted.split("."):
         value = getattr(value, part)
     if isinstance(value, tuple):
-        return " × ".join(str(v) for v in value) if dotted.endswith("patch") else ", ".join(str(v) for v in value)
+        times = dotted in ("sampling.patch", "prepare.spacing")
+        return (" × " if times else ", ").join(_text(v) for v in value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if callable(value):
         return reference(value)
     return "none" if value is None else str(value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " × ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

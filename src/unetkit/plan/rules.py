@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from unetkit.augment.plan import AugmentPlan
-from unetkit.data.prepare import PreparePlan
+from unetkit.data.grid import THICK
 from unetkit.data.sizes import units
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.plan import LossPlan, OptimPlan, SamplingPlan
-from unetkit.plan.shape import strides
+from unetkit.plan.shape import UNEQUAL, kernels, strides
+from unetkit.plan.view import Look
 
 # A structure thinner than this many pixels needs the network's finest level at full resolution.
 THIN = 3.0
 # Structures about this thick or more are seen well at a quarter of the resolution.
-THICK = 48.0
+BULKY = 48.0
 # The same beside images, where the stem has two steps: from this thickness on, half resolution.
 HALVED = {1: 12.0, 3: 8.0}
 # A class below this share is met more often, and weighs more.
@@ -37,62 +38,10 @@ CAPACITIES = {
 WIDEST = {1: 4, 2: 16, 3: 16}
 
 
-def prepare(facts: Fingerprint, vocabulary: int = 0) -> tuple[PreparePlan, dict[str, str]]:
-    """How images become the network's input. `vocabulary`: above 0 for sequences of integers."""
-    if vocabulary:
-        why_tokens = f"integers below {vocabulary} (net.vocabulary) are looked up in a table, not measured"
-        return PreparePlan(channels=1, colour="tokens", normalise="none"), {"prepare.colour": why_tokens}
-    if facts.ndim == 1:
-        return _prepare_signals(facts)
-    most = max(c.channels for c in facts.cases)
-    if most > 3 or most == 2:
-        channels, mode, why = most, "bands", f"images have {most} channels"
-    elif facts.colour:
-        channels, mode, why = 3, "rgb", "some images are coloured; grey ones are repeated to three channels"
-    else:
-        grey = "are grey" if most == 1 else "are grey, though some are stored as colour"
-        channels, mode, why = 1, "grey", f"all images {grey}"
-    means = np.array([c.mean for c in facts.cases])
-    spread = float(np.median([c.std for c in facts.cases]))
-    differs = float(means.std()) > 0.35 * max(spread, 1e-6)
-    types = facts.dtypes()
-    deep = any(t not in ("uint8", "bool") for t in types)
-    per_image = differs or deep or len(types) > 1
-    if deep or len(types) > 1:
-        why_normal = f"{' and '.join(types)} images have no common range"
-    elif differs:
-        why_normal = (
-            f"brightness differs between images (their means by ±{means.std():.0f}, their pixels by ±{spread:.0f})"
-        )
-    else:
-        why_normal = f"images are alike (their means differ by ±{means.std():.1f}, their pixels by ±{spread:.0f})"
-    method = "percentile" if deep else "zscore"
-    why_method = (
-        "16-bit and float images may hold a few extreme values: cut at the 0.5 and 99.5 percentile"
-        if deep
-        else "8-bit images: minus the mean, over the standard deviation"
-    )
-    plan = PreparePlan(channels=channels, colour=mode, normalise="image" if per_image else "set", method=method)
-    return plan, {
-        "prepare.channels": why,
-        "prepare.normalise": why_normal,
-        "prepare.method": why_method,
-    }
-
-
-def _prepare_signals(facts: Fingerprint) -> tuple[PreparePlan, dict[str, str]]:
-    """Channels as they are; each by its own mean and deviation, for baselines and gains differ between recordings. Not
-    clipped: of a signal that rests most of the time the peaks are what matters."""
-    most = max(c.channels for c in facts.cases)
-    return PreparePlan(channels=most, colour="grey" if most == 1 else "bands", normalise="image", method="zscore"), {
-        "prepare.channels": f"the signals have {most} channel{'s' * (most != 1)}",
-        "prepare.normalise": "gain and baseline differ between recordings",
-        "prepare.method": "minus the mean, over the standard deviation; peaks are kept",
-    }
-
-
-def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, str]:
+def resolution(facts: Fingerprint, foreground: tuple[int, ...], look: Look | None = None) -> tuple[int, str]:
     """Stride of the stem: 1 (full resolution), 2 or 4, from the thickness of the thinnest class of interest."""
+    if facts.ndim == 3 and ((look is not None and look.slices) or max(facts.aspect()) >= UNEQUAL):
+        return 1, "a stem would halve all axes alike, and there is nothing to spare across slices"
     thin = min(
         ((c.thickness, c.name) for k, c in enumerate(facts.classes) if k in foreground and c.thickness is not None),
         default=None,
@@ -104,7 +53,7 @@ def resolution(facts: Fingerprint, foreground: tuple[int, ...]) -> tuple[int, st
         return _resolution_beside_images(facts.ndim, name, thickness)
     if thickness < THIN:
         return 1, f"'{name}' is only about {thickness:.1f} pixels thick: every pixel is kept"
-    if thickness >= THICK and facts.smallest_side() >= 512:
+    if thickness >= BULKY and facts.smallest_side() >= 512:
         return (
             4,
             f"even '{name}', the thinnest, is about {thickness:.0f} pixels thick: a quarter resolution sees it whole",
@@ -159,7 +108,9 @@ def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
     return LossPlan(), reasons
 
 
-def augment(facts: Fingerprint, patch: Sequence[int], vocabulary: int = 0) -> tuple[AugmentPlan, dict[str, str]]:
+def augment(
+    facts: Fingerprint, patch: Sequence[int], vocabulary: int = 0, look: Look | None = None
+) -> tuple[AugmentPlan, dict[str, str]]:
     """Strengths of the random changes."""
     if vocabulary:
         return STILL, {"augment.noise": "integers stand for themselves: nothing is changed but where a patch is taken"}
@@ -170,7 +121,7 @@ def augment(facts: Fingerprint, patch: Sequence[int], vocabulary: int = 0) -> tu
     # displacements larger than a structure tear it; few images need more change than many
     elastic = round(min(8.0, max(1.0, 0.75 * thin)) * (1.0 if n < 100 else 0.5), 1)
     if facts.ndim == 3:
-        return _augment_volumes(facts, elastic, thin)
+        return _augment_volumes(facts, elastic, thin, patch, look)
     reasons = {
         "augment.elastic": f"{n} images; the thinnest structure is about {thin:.0f} pixels, so bends stay below it",
         "augment.rotate": "nothing in the data tells up from down; set augment.rotate, turn and flip where it does",
@@ -195,20 +146,27 @@ def _augment_signals() -> tuple[AugmentPlan, dict[str, str]]:
     }
 
 
-def _augment_volumes(facts: Fingerprint, elastic: float, thin: float) -> tuple[AugmentPlan, dict[str, str]]:
+def _augment_volumes(
+    facts: Fingerprint, elastic: float, thin: float, patch: Sequence[int], look: Look | None
+) -> tuple[AugmentPlan, dict[str, str]]:
     aspect = facts.aspect()
+    fixed = [a for a in range(3) if aspect[a] >= THICK or (look is not None and a == look.axis)]
+    # what a coarse grid of displacements is to span: the whole median volume, of slices the patch
+    spanned = [n for a, n in enumerate(patch) if a not in fixed] if fixed else facts.median_size()
     plan = AugmentPlan(
         flip=False,
         turn=False,
         rotate=15.0,
         scale=0.2,
         elastic=min(elastic, 3.0),
-        elastic_spacing=max(8, min(facts.median_size()) // 4),
+        elastic_spacing=max(8, min(spanned, default=0) // 4),
+        fixed=tuple(fixed),
         aspect=() if set(aspect) == {1.0} else aspect,
         brightness=0.2,
         noise=0.1,
     )
-    return plan, {
+    reasons = {"augment.fixed": "slices are thick: turned, scaled and bent in their plane alone"} if fixed else {}
+    return plan, reasons | {
         "augment.flip": "volumes are taken to lie alike: front and back, left and right may be classes of their own;"
         " set augment.flip where they are not",
         "augment.rotate": "subjects lie a little tilted, not upside down",
@@ -216,10 +174,19 @@ def _augment_volumes(facts: Fingerprint, elastic: float, thin: float) -> tuple[A
     }
 
 
-def network(facts: Fingerprint, classes: int, channels: int, width: int, patch: Sequence[int], stem: int) -> NetSpec:
+def network(
+    facts: Fingerprint,
+    classes: int,
+    channels: int,
+    width: int,
+    patch: Sequence[int],
+    stem: int,
+    look: Look | None = None,
+) -> NetSpec:
     """A residual U-Net of `width` channels at its finest level, doubled at every level up to `WIDEST` times."""
-    steps = strides(patch, facts.aspect() if facts.ndim == 3 else (1.0,) * facts.ndim, stem)
-    return NetSpec(
+    aspect = (1.0,) * facts.ndim if facts.ndim < 3 else facts.aspect() if look is None else look.aspect
+    steps = strides(patch, aspect, stem)
+    net = NetSpec(
         ndim=facts.ndim,
         in_channels=channels,
         classes=classes,
@@ -228,6 +195,14 @@ def network(facts: Fingerprint, classes: int, channels: int, width: int, patch: 
         block="residual",
         stem_stride=stem,
     )
+    return net.replace({"kernels": kernels(net, aspect, look is not None and look.view == "2.5d")})
+
+
+def capacities(net: NetSpec) -> tuple[tuple[int, int, int], ...]:
+    """The widths and batches for a network, in rising cost: one of slices, each for itself, is one of images."""
+    each = [*map(net.kernel, range(net.levels)), *map(net.stride, range(net.levels - 1))]
+    slices = net.ndim == 3 and any(all(entry[axis] == 1 for entry in each) for axis in range(3))
+    return CAPACITIES[2 if slices else net.ndim]
 
 
 def widths(width: int, levels: int, ndim: int) -> tuple[int, ...]:

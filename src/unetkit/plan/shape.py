@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from unetkit.core.errors import SpecError
 from unetkit.data.sizes import extent
 from unetkit.nets.geometry import Geometry, geometry
-from unetkit.nets.spec import NetSpec
+from unetkit.nets.spec import NetSpec, PerLevel
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.plan import Plan
 
@@ -49,33 +49,56 @@ def patch(facts: Fingerprint, stem: int) -> tuple[tuple[int, ...], str]:
 
 
 def _volume_patch(size: tuple[int, ...], aspect: tuple[float, ...], stem: int) -> tuple[tuple[int, ...], str]:
-    most = min(CUBE * stem, LARGEST_CUBE) ** 3
-    if math.prod(size) <= most:
+    value = within(size, aspect, min(CUBE * stem, LARGEST_CUBE) ** 3)
+    if value == size:
         return size, f"the median volume, {extent(size)}, is small enough to be seen nearly whole"
+    return value, f"a part of the median volume ({extent(size)}) that a step can hold"
+
+
+def within(size: Sequence[int], aspect: Sequence[float], most: int) -> tuple[int, ...]:
+    """The part of an image with at most so many elements that is as long along every axis, in space."""
+    if math.prod(size) <= most:
+        return tuple(size)
     side = max(size) * max(aspect)
     while math.prod(min(n, round(side / a)) for n, a in zip(size, aspect, strict=True)) > most:
         side *= 0.98
-    value = tuple(max(1, min(n, round(side / a))) for n, a in zip(size, aspect, strict=True))
-    return value, f"a part of the median volume ({extent(size)}) that a step can hold"
+    return tuple(max(1, min(n, round(side / a))) for n, a in zip(size, aspect, strict=True))
 
 
 def strides(shape: Sequence[int], aspect: Sequence[float], stem: int) -> tuple[tuple[int, ...], ...]:
     """By how much each axis of a patch is reduced from level to level: by 2 as long as enough is left.
 
-    `aspect`: lengths of a pixel along each axis. Axes of longer pixels wait until the others are as coarse.
+    `aspect`: lengths of a pixel along each axis. Axes of longer pixels wait until the others are as coarse; one of
+    infinite length is never reduced.
     """
-    left, length = [n / stem for n in shape], list(aspect)
+    seen = [a for a in range(len(shape)) if math.isfinite(aspect[a])]
+    left, length = [shape[a] / stem for a in seen], [aspect[a] for a in seen]
     steps: list[tuple[int, ...]] = []
-    while len(steps) < HALVINGS[len(shape)]:
-        may = [n / 2 >= COARSEST[len(shape)] for n in left]
+    while len(steps) < HALVINGS[len(seen)]:
+        may = [n / 2 >= COARSEST[len(seen)] for n in left]
         if not any(may):
             break
         least = min(a for a, m in zip(length, may, strict=True) if m)
-        step = tuple(2 if m and a < UNEQUAL * least else 1 for a, m in zip(length, may, strict=True))
+        step = [2 if m and a < UNEQUAL * least else 1 for a, m in zip(length, may, strict=True)]
         left = [n / s for n, s in zip(left, step, strict=True)]
         length = [a * s for a, s in zip(length, step, strict=True)]
-        steps.append(step)
-    return tuple(steps) or ((2,) * len(shape),)
+        steps.append(tuple(step[seen.index(a)] if a in seen else 1 for a in range(len(shape))))
+    return tuple(steps) or (tuple(2 if a in seen else 1 for a in range(len(shape))),)
+
+
+def kernels(net: NetSpec, aspect: Sequence[float], neighbours: bool = False) -> PerLevel:
+    """The kernels of a network, but 1 along an axis as long as its pixels are longer than the shortest by `UNEQUAL`
+    (Isensee 2021, nnU-Net, supplementary note 2). neighbours: the finest level keeps its own."""
+    length, open_axes = list(aspect), [False] * net.ndim
+    found: list[tuple[int, ...]] = []
+    for level in range(net.levels):
+        open_axes = [o or a < UNEQUAL * min(length) for o, a in zip(open_axes, length, strict=True)]
+        own = net.kernel(level)
+        keep = neighbours and level == 0
+        found.append(tuple(k if o or keep else 1 for k, o in zip(own, open_axes, strict=True)))
+        if level + 1 < net.levels:
+            length = [a * s for a, s in zip(length, net.stride(level), strict=True)]
+    return net.kernels if found == [net.kernel(level) for level in range(net.levels)] else tuple(found)
 
 
 def levels_text(shape: Sequence[int], net: NetSpec) -> str:
@@ -113,28 +136,51 @@ def takes(shape: Sequence[int], facts: Geometry) -> bool:
     return tuple(facts.fit(shape)) == tuple(shape)
 
 
-def preset_for(net: NetSpec, shape: Sequence[int]) -> tuple[NetSpec, str]:
-    """A preset with as many levels as patches of `shape` can be halved, and what was cut (empty: nothing).
+def preset_for(
+    net: NetSpec, shape: Sequence[int], aspect: Sequence[float] = (), neighbours: bool = False
+) -> tuple[NetSpec, str]:
+    """A preset with as many levels as patches of `shape` can be halved, and what was changed (empty: nothing).
 
-    Raises SpecError: no form of this network fits.
+    `aspect`, `neighbours`: as in `strides` and `kernels`; a preset that has its own strides or kernels per axis keeps
+    them. Raises SpecError: no form of this network fits.
     """
+    length = list(aspect) if aspect and not _per_axis(net) else [1.0] * net.ndim
     left = [n / net.stem_stride for n in shape]
     steps: list[tuple[int, ...]] = []
     for level in range(net.levels - 1):
-        step = tuple(s if n / s >= LEAST else 1 for s, n in zip(net.stride(level), left, strict=True))
+        least = min(length)
+        step = tuple(
+            s if n / s >= LEAST and a < UNEQUAL * least else 1
+            for s, n, a in zip(net.stride(level), left, length, strict=True)
+        )
         if level > 0 and max(step) == 1 < max(net.stride(level)):
             break
         left = [n / s for n, s in zip(left, step, strict=True)]
-        steps.append(step if max(step) > 1 else net.stride(level))
+        steps.append(step if max(step) > 1 else _flattened(net.stride(level), length))
+        length = [a * s for a, s in zip(length, steps[-1], strict=True)]
     cut = _with_levels(net, len(steps) + 1)
     if steps != [net.stride(level) for level in range(len(steps))]:
         cut = cut.replace({"strides": tuple(steps)})
-    while max(geometry(cut).margin) > MARGIN * min(shape) and cut.levels > 2:
+    while any(m > MARGIN * n for m, n in zip(geometry(cut).margin, shape, strict=True)) and cut.levels > 2:
         cut = _with_levels(cut, cut.levels - 1)
+    if aspect and not _per_axis(net):
+        cut = cut.replace({"kernels": kernels(cut, aspect, neighbours)})
     if cut == net:
         return net, ""
     said = f"{cut.levels} of the preset's {net.levels} levels" if cut.levels < net.levels else "short axes halved less"
+    if cut.kernels != net.kernels and cut.levels == net.levels:
+        said = "long voxels halved later, with kernels of 1 until then"
     return cut, f"{said}, for patches of about {extent(tuple(shape))}"
+
+
+def _per_axis(net: NetSpec) -> bool:
+    """Whether a network has strides or kernels that differ between axes."""
+    each = [*map(net.stride, range(net.levels - 1)), *map(net.kernel, range(net.levels))]
+    return any(len(set(entry)) > 1 for entry in each)
+
+
+def _flattened(step: tuple[int, ...], length: Sequence[float]) -> tuple[int, ...]:
+    return tuple(s if math.isfinite(a) else 1 for s, a in zip(step, length, strict=True))
 
 
 def _with_levels(net: NetSpec, levels: int) -> NetSpec:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Generator, Sequence
 
 from unetkit.core.events import Event
-from unetkit.core.machine import cores
-from unetkit.nets.geometry import geometry
+from unetkit.core.machine import cores, format_memory
+from unetkit.nets.geometry import activation_memory, geometry
 from unetkit.nets.spec import NetSpec
 from unetkit.plan import rules, shape
 from unetkit.plan.budget import (
@@ -16,12 +17,15 @@ from unetkit.plan.budget import (
     candidate_for_steps,
     choose_arithmetic,
     choose_capacity,
+    free_bytes,
 )
 from unetkit.plan.own import model_name, pinned
 from unetkit.plan.plan import Plan, Request
 
 # Where even the smallest network completes fewer steps than this, the patch is halved, but not below this side.
 LEAST_STEPS, LEAST_PATCH = 300, {1: 512, 2: 64, 3: 24}
+# Weights, gradients, two moments of the optimiser, their running average, and its copy for validation.
+WEIGHT_COPIES = 6
 # A preset too large for the budget keeps its form, and has its widths times the first of these that is affordable.
 # None is made narrower than this.
 NARROWER, NARROWEST = (0.125, 0.25, 0.5, 1.0), 8
@@ -56,7 +60,7 @@ def with_arithmetic(
 def candidates_of(plan: Plan, request: Request) -> list[Candidate]:
     """The networks and batches that timing may choose from, in rising cost: what a flag or a setting pins is kept."""
     settings, net = request.settings, plan.net
-    table = rules.CAPACITIES[net.ndim]
+    table = rules.capacities(net)
     begun = request.start is not None and request.model is None  # widths that weights are known for
     if (
         begun
@@ -93,10 +97,17 @@ def with_capacity(
     if request.steps is not None:
         capacity = candidate_for_steps(candidates, request.steps)
     else:
-        capacity = choose_capacity(candidates, patch, arithmetic, seconds=seconds)
-        smaller = tuple(n // 2 for n in patch)
-        fits = min(smaller) >= LEAST_PATCH[len(patch)] and shape.takes(smaller, geometry(plan.net))
-        if capacity.steps < LEAST_STEPS and fits and "sampling.patch" not in settings:
+        free = "sampling.patch" not in settings
+        room = free_bytes(arithmetic)
+        while step_bytes(candidates[0], patch, plan) > room and free and (smaller := _halved(patch, plan)):
+            patch = smaller
+            why["sampling.patch"] = f"halved, so that a step of the smallest network fits into {format_memory(room)}"
+        fitting = [c for c in candidates if step_bytes(c, patch, plan) <= room] or list(candidates[:1])
+        capacity = choose_capacity(fitting, patch, arithmetic, seconds=seconds)
+        if len(fitting) < len(candidates):
+            larger = f"larger ones do not fit into {format_memory(room)}"
+            capacity = dataclasses.replace(capacity, why=f"{capacity.why}; {larger}")
+        if capacity.steps < LEAST_STEPS and free and (smaller := _halved(patch, plan)):
             patch = smaller  # even the smallest network is too slow: fewer pixels in a step
             capacity = choose_capacity(candidates[:1], patch, arithmetic, seconds=seconds)
             why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
@@ -111,6 +122,25 @@ def with_capacity(
     why["sampling.batch"] = "chosen with the width, see net.channels"
     sampling = plan.sampling.model_copy(update={"batch": capacity.candidate.batch, "patch": patch})
     return plan.model_copy(update={"net": capacity.candidate.spec, "sampling": sampling}), capacity, why
+
+
+def _halved(patch: Sequence[int], plan: Plan) -> tuple[int, ...] | None:
+    """Half a patch along every axis, but not across thick slices; None where that is too small for the network."""
+    lengths = plan.augment.lengths(len(patch))
+    flat = [a in plan.augment.fixed or lengths[a] >= shape.UNEQUAL for a in range(len(patch))]
+    smaller = tuple(n if f else n // 2 for n, f in zip(patch, flat, strict=True))
+    shortest = min((n for n, f in zip(smaller, flat, strict=True) if not f), default=0)
+    slices = any(f and n == 1 for n, f in zip(smaller, flat, strict=True))
+    least = LEAST_PATCH[2 if slices else len(patch)]
+    return smaller if shortest >= least and shape.takes(smaller, geometry(plan.net)) else None
+
+
+def step_bytes(candidate: Candidate, patch: Sequence[int], plan: Plan) -> int:
+    """Bytes that one step of a candidate holds at its worst moment, weights and their copies included."""
+    machine = plan.machine
+    width = 2 if machine.precision == "bf16" else 4
+    kept = activation_memory(candidate.spec, candidate.batch, patch, width, True, machine.checkpointing)
+    return kept + WEIGHT_COPIES * 4 * geometry(candidate.spec).parameters
 
 
 def _why_model(plan: Plan, capacity: Capacity, model: str) -> str:
