@@ -350,3 +350,41 @@ def test_what_differs_between_the_places_of_two_maps_is_said(other: ImageInfo, t
         f"b.tif: the label does not lie on its image a.tif: {text}; bring it onto the grid"
     )
     assert "rio warp LABEL OUT.tif --like a.tif --resampling nearest" in str(caught.value)
+
+
+def test_what_a_mask_marks_as_nothing_is_not_annotated(tmp_path: Path) -> None:
+    from unetkit.data.case import IGNORE, Case
+    from unetkit.data.masks import OpenLabel
+    from unetkit.data.survey import infer_legend
+
+    values_CYX = np.repeat(np.repeat(np.random.default_rng(3).integers(0, 2, (1, 8, 8)), 10, 1), 10, 2)
+    image = geotiff(tmp_path / "i.tif", noise((1, 80, 80)))
+    for dtype, nothing in (("uint8", 255), ("uint16", 60000), ("int32", -1), ("float32", -9999)):
+        label_CYX = values_CYX.astype(dtype)
+        label_CYX[:, :6] = nothing
+        path = geotiff(tmp_path / f"{dtype}.tif", label_CYX, nodata=nothing)
+        case = Case("a", (image,), path)
+        legend, survey = infer_legend([case])
+        assert [c.value for c in legend.classes] == [0, 1]
+        assert survey.cases[0].ignored == 6 * 80
+        with OpenLabel(case, legend) as label:
+            found_YX = label.read(Region((0, 0), (80, 80)))
+        np.testing.assert_array_equal(found_YX[:6], IGNORE)
+        np.testing.assert_array_equal(found_YX[6:], values_CYX[0, 6:])
+    # of many masks of maps, 0 is both the background and nodata
+    path = geotiff(tmp_path / "zero.tif", values_CYX.astype("uint8"), nodata=0)
+    legend, survey = infer_legend([Case("a", (image,), path)])
+    assert [c.value for c in legend.classes] == [0, 1]
+    assert survey.cases[0].ignored == 0
+
+
+def test_a_written_mask_is_read_back_with_its_holes_not_annotated(tmp_path: Path) -> None:
+    from unetkit.data.legend import UNANNOTATED
+    from unetkit.data.masks import read_raw_label
+
+    image_CYX = noise((1, 60, 70))
+    image_CYX[:, 50:] = 0
+    like = geotiff(tmp_path / "a.tif", image_CYX, nodata=0)
+    label_YX = read_raw_label(mask_over(tmp_path / "m.tif", like))
+    assert np.unique(label_YX[:50]).tolist() == [255]
+    assert np.unique(label_YX[50:]).tolist() == [UNANNOTATED]

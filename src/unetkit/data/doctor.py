@@ -95,7 +95,7 @@ def examine(
     total = len(discovery.cases) + len(discovery.unlabelled_cases)
     ignore = discovery.ignore if ignore is None else ignore
     for done, case in enumerate((*discovery.cases, *discovery.unlabelled_cases), 1):
-        image, mask = _image(case, findings), _mask(case, ignore, findings)
+        image, mask = _image(case, findings), _mask(case, ignore, discovery.class_names, findings)
         if image is not None:
             images.append(image)
         if mask is not None:
@@ -128,11 +128,11 @@ def _image(case: Case, findings: list[Finding]) -> ImageFacts | None:
         return None
 
 
-def _mask(case: Case, ignore: Value | None, findings: list[Finding]) -> MaskFacts | None:
+def _mask(case: Case, ignore: Value | None, stated: Mapping[int, str], findings: list[Finding]) -> MaskFacts | None:
     if case.label is None:
         return None
     try:
-        return mask_facts(case, ignore)
+        return mask_facts(case, ignore, {name: value for value, name in stated.items()} or None)
     except DataError as error:
         # of several files, the one that the message names
         path = next((path for path in case.label_files if str(error).startswith(f"{path}: ")), case.mask_where)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,10 +52,10 @@ class MaskFacts:
     objects: bool = False
 
 
-def mask_facts(case: Case, ignore: Value | None = None) -> MaskFacts:
+def mask_facts(case: Case, ignore: Value | None = None, names: Mapping[str, int] | None = None) -> MaskFacts:
     """Look at the mask of a case once. ignore: the value of unlabelled pixels, which make no shapes; it stays among the
-    values. Raises as `read_label`."""
-    with open_mask(case) as mask:
+    values. names: values of the classes of outlines, in the whole set. Raises as `read_label`."""
+    with open_mask(case, names=names) as mask:
         values, counts, fractional = _histogram(mask)
         missing = int(counts[values == UNANNOTATED].sum())
         values, counts = values[values != UNANNOTATED], counts[values != UNANNOTATED]

@@ -109,7 +109,7 @@ def open_mask_file(path: Path, reading: Reading = AS_THEY_ARE, over: ImageInfo |
         return array_mask(label_X, path, info, notes)
     with contextlib.ExitStack() as files:
         reader = files.enter_context(open_image(path, reading))
-        mask = _image_mask(reader, over)
+        mask = _with_holes(_image_mask(reader, over), reader)
         mask.files = files.pop_all()
         return mask
 
@@ -180,6 +180,30 @@ def _image_mask(reader: ImageReader, over: ImageInfo | None) -> MaskReader:
             f"{path}: coloured masks are read with 8 bits per channel, this one has {info.dtype}; convert it"
         )
     return MaskReader(path, info.shape, lambda region: (reader.read(region), 0), coloured=True, info=info)
+
+
+def _with_holes(mask: MaskReader, reader: ImageReader) -> MaskReader:
+    """The mask, `UNANNOTATED` where its file says that a pixel holds nothing: by its nodata value, or by a mask of its
+    own. A nodata value of 0 is the background: masks of maps are made so more often than not."""
+    nodata, inner = reader.info.nodata, mask.pixels
+    has_mask = reader.masked(Region((0,) * len(mask.shape), (1,) * len(mask.shape))) is not None
+    if nodata == 0 and not mask.coloured:
+        mask.notes = (*mask.notes, "its nodata value 0 is taken as a value like others; if it marks unlabelled pixels, "
+                      "pass --ignore 0")  # fmt: skip
+    if mask.coloured or not (nodata or has_mask):
+        return mask
+
+    def pixels(region: Region) -> tuple[Array, int]:
+        raw_X, fractional = inner(region)
+        nothing_X = np.zeros(raw_X.shape, bool)
+        if nodata and not mask.parts:
+            nothing_X |= raw_X == nodata
+        if nodata != 0 and (masked := reader.masked(region)) is not None:
+            nothing_X |= masked
+        return with_unannotated(raw_X, nothing_X), fractional
+
+    mask.pixels = pixels
+    return mask
 
 
 def _palette_mask(reader: ImageReader) -> MaskReader:

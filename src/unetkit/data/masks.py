@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeAlias
@@ -94,11 +94,11 @@ def encode(mask: RawMask, legend: Legend, where: Path, spacing: Sequence[float] 
         raise DataError(f"{where}: {error}") from None
 
 
-def open_mask(case: Case, legend: Legend | None = None) -> MaskReader:
+def open_mask(case: Case, legend: Legend | None = None, names: Mapping[str, int] | None = None) -> MaskReader:
     """Open the label of a case, whatever it is, for reading by region as it is. legend: where there is one already,
-    the values of the classes that outlines are named by. Raises as `read_label`."""
+    the values of the classes that outlines are named by; names: else those of the whole set. Raises as `read_label`."""
     label = case.label
-    values = None
+    values = names
     if legend is not None:
         values = {entry.name: entry.value for entry in legend.classes if isinstance(entry.value, int)}
     if label is None:

@@ -28,7 +28,8 @@ def with_unannotated(bits: Array, nowhere: NDArray[np.bool_]) -> Array:
     """The bit mask with `UNANNOTATED` where nothing is annotated."""
     if not nowhere.any():
         return bits
-    bits = bits.astype(np.int32) if bits.dtype == np.uint8 else bits
+    if bits.dtype.kind == "u" or bits.dtype.itemsize < 4:
+        bits = bits.astype(np.int32 if bits.dtype.itemsize < 4 else np.int64)
     bits[nowhere] = UNANNOTATED
     return bits
 

@@ -87,7 +87,8 @@ def infer_legend(
     Raises DataError: an unreadable mask, no masks, masks that hold one value only, or that are no masks.
     Raises PlanError: names or a background that do not fit the values found.
     """
-    facts = [mask_facts(case, ignore) for case in cases if case.label is not None]
+    values = {name: value for value, name in (given or {}).items()} or None
+    facts = [mask_facts(case, ignore, values) for case in cases if case.label is not None]
     return legend_from(facts, names, ignore, background, given, regions)
 
 
