@@ -17,6 +17,7 @@ from unetkit.core.errors import DataError
 from unetkit.data.formats.base import AS_THEY_ARE, ImageInfo
 from unetkit.data.formats.intervals import NOBODY, NOTHING, Span, Words, rasterised, read_interval_words, samples_of
 from unetkit.data.formats.paths import natural_key
+from unetkit.data.formats.rows import read_named_mask_rows
 from unetkit.data.formats.table import split_address
 
 BACKGROUND = ("background", "none", "nothing", "bg")
@@ -94,6 +95,27 @@ def read_word_label(
         notes = (*notes, f"{', '.join(found.words)} are no names of its classes: they are taken in their order")
     table = np.array([*(own[word] for word in found.words), UNANNOTATED, nothing], np.int64)  # NOBODY, NOTHING: last
     return table[found.codes_X].astype(np.int32), notes
+
+
+def read_prediction_rows(path: Path, names: Mapping[str, int]) -> NDArray[np.int64]:
+    """A predicted mask, a row per sample, in the values that its classes have in `names`, by their names.
+
+    Values stay as they are where no class of it is among them. Raises DataError as `read_named_mask_rows`; classes that
+    `names` lacks beside some that it has.
+    """
+    values_X, own = read_named_mask_rows(path)
+    if not any(name in names for name in own.values()):
+        return values_X
+    if strange := next(
+        (name for name in own.values() if name not in names and name.casefold() not in BACKGROUND), None
+    ):
+        raise DataError(
+            f"{path}: its class '{strange}' is none of the truth ({', '.join(names)}); evaluate the run itself, which "
+            "knows all its classes, or leave the class out of the predictions"
+        )
+    found, inverse = np.unique(values_X, return_inverse=True)
+    table = [names.get(own.get(int(value), ""), 0) for value in found]
+    return np.array(table, np.int64)[inverse]
 
 
 def numbered(found: Iterable[Words], zero: str = "") -> tuple[dict[str, int], dict[int, str]]:

@@ -32,7 +32,8 @@ UNMARKED = 255
 # wfdb's beat codes that stand for a beat, whatever its kind: each is the peak of a QRS complex
 BEATS = "NLRBAaJSVrFejnE/fQ?"
 _PEAKS = {"p": 1, "t": 3} | dict.fromkeys(BEATS, 2)
-_SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
+WAVE_SYMBOLS = {"P": "p", "QRS": "N", "T": "t"}
+"""The mark of the peak of each wave."""
 KEPT = 1 << 26  # bytes of signals that are kept from one lead to the next
 AT_ONCE = 1 << 20  # values of longer ones that are decoded together
 # bytes per sample of the formats that are not compressed: https://wfdb.io/spec/signal-files.html
@@ -166,16 +167,24 @@ def write_waves(
     symbols: list[str] = []
     edges = np.flatnonzero(np.diff(label_X)) + 1
     for run in np.split(np.arange(len(label_X)), edges):
-        symbol = _SYMBOLS.get(names.get(int(label_X[run[0]]), ""))
+        symbol = WAVE_SYMBOLS.get(names.get(int(label_X[run[0]]), ""))
         if symbol is not None:
             away = np.abs(signal_X[run] - np.median(signal_X))
             samples += [int(run[0]), int(run[away.argmax()]), int(run[-1])]
             symbols += ["(", symbol, ")"]
+    write_annotation(path, samples, symbols, [""] * len(samples), spacing)
+
+
+def write_annotation(
+    path: Path, samples: Sequence[int], symbols: Sequence[str], notes: Sequence[str], spacing: tuple[float, ...] | None
+) -> None:
+    """Write a file of marks atomically: the sample, code and text of each. Raises MachineError: no wfdb, full disk."""
     if not samples:  # a file of marks holds one at least; the comment code says that there is nothing
-        samples, symbols = [0], ['"']
+        samples, symbols, notes = [0], ['"'], [""]
     rate = 1 / spacing[0] if spacing else None
     with tempfile.TemporaryDirectory() as folder:
-        quietly("wrann", "record", "atr", np.array(samples), symbols, fs=rate, write_dir=folder)
+        marks = (np.array(samples), list(symbols))
+        quietly("wrann", "record", "atr", *marks, aux_note=list(notes), fs=rate, write_dir=folder)
         write_bytes(path, (Path(folder) / "record.atr").read_bytes())
 
 
