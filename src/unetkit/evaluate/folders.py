@@ -14,14 +14,14 @@ from pydantic import Field
 from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
-from unetkit.data.case import IGNORE
+from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, stem, suffix, suffixes
-from unetkit.data.legend import Legend
-from unetkit.data.masks import case_mask, encode, read_mask
+from unetkit.data.legend import UNANNOTATED, Legend
+from unetkit.data.masks import case_mask, encode
 from unetkit.data.places import apart
 from unetkit.data.sizes import extent, units
 from unetkit.data.survey import infer_legend
-from unetkit.evaluate.pairs import Pair, pair, prediction_files, truth_cases
+from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
 from unetkit.metrics.boundary import TOLERANCE
 
@@ -65,13 +65,14 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     """
     options = options or EvaluateOptions()
     begin = time.monotonic()
-    cases, stated, stated_ignore = truth_cases(truth, options.reading)
-    predictions = prediction_files(prediction)
-    pairing = pair(predictions, prediction, cases, truth)
-    legend = options.legend
+    found = truth_cases(truth, options.reading, options.legend)
+    legend = options.legend.plain if options.legend is not None else None
     if legend is None:
-        ignore = options.ignore if options.ignore is not None else stated_ignore
-        legend, _ = infer_legend(cases, options.names, ignore, options.background, stated)
+        ignore = options.ignore if options.ignore is not None else found.ignore
+        legend, _ = infer_legend(
+            found.cases, options.names, ignore, options.background, found.class_names, found.regions
+        )
+    pairing = pair(predictions_in(prediction, legend), prediction, found.cases, truth)
     membrane = None if options.membrane is None else _class_index(options.membrane, legend)
 
     yield Started(task="evaluate", total=len(pairing.pairs))
@@ -79,7 +80,7 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     if pairing.truths:
         notes.append(_unpaired(f"{truth}: no prediction for", [case.id for case in pairing.truths]))
     if pairing.predictions:
-        notes.append(_unpaired(f"{prediction}: no truth for", [path.name for path in pairing.predictions]))
+        notes.append(_unpaired(f"{prediction}: no truth for", [one.path.name for one in pairing.predictions]))
     for note in notes:
         yield Warned(message=note)
     results = []
@@ -105,31 +106,38 @@ def _score(
     entry: Pair, legend: Legend, membrane: int | None, folder: Path, options: EvaluateOptions
 ) -> tuple[CaseScores, str]:
     """Scores of one pair, and a remark on its prediction where there is something to say."""
-    case, path = entry.case, entry.prediction
-    if case.label is None:
-        raise ValueError(f"the case '{case.id}' has no mask")
-    truth, mask = case_mask(case), read_mask(path)
+    case, path = entry.case, entry.prediction.path
+    truth, mask = case_mask(case, legend), case_mask(Case(case.id, (), entry.prediction.label), legend)
     label_X, _ = encode(truth, legend, case.mask_where)
     raw, space = mask.array, units(label_X.ndim)
     if mask.shape != label_X.shape:
         raise DataError(
-            f"{path} is {extent(mask.shape)} but its truth {case.label} is {extent(label_X.shape)}; predict the image "
+            f"{path} is {extent(mask.shape)} but its truth {case.mask_where} is {extent(label_X.shape)}; predict the image "
             "that the mask belongs to, at its own size"
         )
     if truth.info is not None and mask.info is not None and (how := apart(truth.info, mask.info)):
         raise DataError(
-            f"{path} does not lie where its truth {case.label} does: {how}; predict the image that the mask belongs to, "
-            "or resample one to the other"
+            f"{path} does not lie where its truth {case.mask_where} does: {how}; predict the image of this "
+            "mask, or resample one to the other"
         )
     prediction_X, strays = encode(mask, legend, path)
     remark = ""
-    numbered = legend.kind == "values" and not mask.coloured and 0 <= raw.min() <= raw.max() < len(legend.classes)
+    numbered = (
+        legend.kind == "values"
+        and not (mask.coloured or mask.parts)
+        and 0 <= raw.min() <= raw.max() < len(legend.classes)
+    )
     if strays and numbered:
         prediction_X = raw.astype(np.uint8)
         values = ", ".join(str(c.value) for c in legend.classes)
         remark = f"{path}: its values are no values of the truth ({values}); read as class numbers from 0"
     elif strays:
         remark = f"{path}: {strays} {space} have a value that is no class; each was given the nearest class"
+    if mask.info is not None and mask.info.map is not None and not mask.coloured:  # its image held nothing there
+        label_X = np.where(raw == UNANNOTATED, np.uint8(IGNORE), label_X)
+    if entry.prediction.missing:
+        lacking = ", ".join(f"'{name}'" for name in entry.prediction.missing)
+        remark = f"{path}: there is no file for {lacking} beside it: taken not to occur"
     unsaid = int(np.count_nonzero((prediction_X == IGNORE) & (label_X != IGNORE)))
     if unsaid:
         raise DataError(
@@ -143,7 +151,7 @@ def _score(
                 f"--membrane: cells are divided in images, and {path} is {extent(label_X.shape)}; leave it out"
             )
         found = membrane_scores(
-            _probability(path, folder, membrane, label_X.shape), label_X == membrane, label_X == IGNORE
+            _probability(path, folder, membrane, label_X.shape), legend.where(label_X, membrane), label_X == IGNORE
         )
         image = {
             "v_rand": found.v_rand,
@@ -161,6 +169,7 @@ def _score(
         image=image,
         tolerance=options.tolerance,
         spacing=truth.info.spacing if truth.info is not None else None,
+        regions=legend.regions,
     )
     return scores, remark
 
