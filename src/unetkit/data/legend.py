@@ -66,7 +66,7 @@ class Legend(Config):
     background: the class that is left out of means; None: every class counts. ignore: the value of unlabelled pixels.
     border: of instances that touch, the width in pixels of a third class, the border of each object, by which a network
     tells them apart (`unetkit.data.borders`); 0: there is none. It is a help, not a thing of its own: masks and scores
-    know objects only (`plain`, `merge`).
+    know objects only (`plain`, `merge`). least: pixels of the smallest instances (1 in 100 is smaller); 0: not known.
     reason: how this was understood, in words. A legend survives JSON unchanged.
     """
 
@@ -75,6 +75,7 @@ class Legend(Config):
     background: int | None
     ignore: Value | None = None
     border: int = Field(default=0, ge=0)
+    least: int = Field(default=0, ge=0)
     reason: str = ""
 
     @model_validator(mode="after")
@@ -127,7 +128,7 @@ class Legend(Config):
     def folders(self) -> tuple[str, ...]:
         """Where masks are written, below the folder of results: one file in it (`("",)`), or one in a folder of its own
         for each region."""
-        return tuple(_folder(name) for name in self.names) if self.apart else ("",)
+        return tuple(folder_name(name) for name in self.names) if self.apart else ("",)
 
     @property
     def channels(self) -> int:
@@ -324,7 +325,7 @@ class Legend(Config):
 
 def _check_regions(classes: Sequence[LegendClass], background: int | None, ignore: Value | None) -> None:
     """Raise ValueError where classes cannot be regions."""
-    names, folders = {c.name for c in classes}, {_folder(c.name).casefold() for c in classes}
+    names, folders = {c.name for c in classes}, {folder_name(c.name).casefold() for c in classes}
     if len(classes) > MOST_REGIONS:
         raise ValueError(f"at most {MOST_REGIONS} regions fit a label, not {len(classes)}")
     if background is not None:
@@ -338,7 +339,7 @@ def _check_regions(classes: Sequence[LegendClass], background: int | None, ignor
         raise ValueError(f"the values of regions are numbers other than 0 and the ignore value, not {coded}")
 
 
-def _folder(name: str) -> str:
+def folder_name(name: str) -> str:
     """A folder's name from a class's: what file systems refuse becomes an underscore."""
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]|^\.+|[. ]+$', "_", name) or "_"
 

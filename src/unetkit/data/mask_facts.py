@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from unetkit.core.region import Region
-from unetkit.data.case import Case
+from unetkit.data.borders import BORDER, INSIDE, WIDTH, crowded, reach, with_borders
+from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import ImageInfo
 from unetkit.data.legend import UNANNOTATED, Colour, Ints, Value, code, pack, unpack
 from unetkit.data.mask_files import Array, MaskReader
@@ -31,6 +32,8 @@ class MaskFacts:
     are the majority, and in signals.
     fractional: pixels that were not whole numbers. missing: pixels without any value (NaN), which are not in counts.
     palette: RGB colour of each value of a palette file. parts, objects: as in `RawMask`.
+    crowded, rim: if the values are numbers of objects, how many have another beside them (with a pixel between them at
+    most), and the pixels of all borders; (0, 0) where there are fewer than two, and in masks too large for `blobs`.
     """
 
     case: str
@@ -50,6 +53,8 @@ class MaskFacts:
     missing: int = 0
     parts: tuple[str, ...] = ()
     objects: bool = False
+    crowded: int = 0
+    rim: int = 0
 
 
 def mask_facts(case: Case, ignore: Value | None = None, names: Mapping[str, int] | None = None) -> MaskFacts:
@@ -62,9 +67,10 @@ def mask_facts(case: Case, ignore: Value | None = None, names: Mapping[str, int]
         nothing = [UNANNOTATED] if ignore is None else [UNANNOTATED, code(ignore)]
         named = np.setdiff1d(values, nothing)
         shaped = not (mask.parts or mask.objects)  # the others say themselves what they are
-        blobs = None
-        if shaped and np.count_nonzero(named) >= 2 and np.prod(mask.shape) <= MOST_BLOBS:
-            blobs = _blobs(mask, named)
+        blobs, crowd = None, (0, 0)
+        if not mask.parts and np.count_nonzero(named) >= 2 and np.prod(mask.shape) <= MOST_BLOBS:
+            blobs = _blobs(mask, named) if shaped else None
+            crowd = _crowd(mask, named)
         # thin structures are drawn in images and volumes; in a signal everything is as thin as a line
         low, thick = (0, 0)
         if shaped and not mask.coloured and len(named) >= 2 and len(mask.shape) > 1:
@@ -72,7 +78,7 @@ def mask_facts(case: Case, ignore: Value | None = None, names: Mapping[str, int]
         solid = _solid(mask, values, counts) if shaped and len(values) > 2 else counts
         return MaskFacts(
             case.id, case.mask_where, mask.shape, mask.coloured, values, counts, solid, blobs, low, thick, fractional,
-            mask.palette, mask.info, mask.notes, missing, mask.parts, mask.objects,
+            mask.palette, mask.info, mask.notes, missing, mask.parts, mask.objects, *crowd,
         )  # fmt: skip
 
 
@@ -113,6 +119,21 @@ def _blobs(mask: MaskReader, named: Ints) -> int:
     place = np.minimum(np.searchsorted(objects, raw_X), len(objects) - 1)
     compact = np.where(objects[place] == raw_X, place + 1, 0).astype(np.int32)
     return int(label(compact, background=0, return_num=True, connectivity=raw_X.ndim)[1])
+
+
+def _crowd(mask: MaskReader, named: Ints) -> tuple[int, int]:
+    """Objects that have another beside them, and pixels of borders."""
+    spacing = None if mask.info is None else mask.info.spacing
+    whole, around = Region.of(mask.shape), reach(len(mask.shape), WIDTH, spacing)
+    rim, close = 0, [np.zeros(0, np.int64)]
+    for region in mask.blocks():
+        wide = region.grow(tuple(max(2, n) for n in around)).intersect(whole)
+        raw_X = _raw(mask, wide).astype(np.int64)
+        label_X = np.where(np.isin(raw_X, named), raw_X != 0, IGNORE).astype(np.uint8)
+        border_X = with_borders(raw_X, label_X, WIDTH, spacing) == BORDER
+        rim += int(np.count_nonzero(border_X[region.within(wide).slices]))
+        close.append(crowded(np.where(label_X == INSIDE, raw_X, 0)))
+    return len(np.unique(np.concatenate(close))), rim
 
 
 def _solid(mask: MaskReader, values: Ints, counts: Ints) -> Ints:

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from unetkit.core.errors import DataError, PlanError
+from unetkit.data.borders import BORDER, INSIDE, WIDTH
 from unetkit.data.case import IGNORE, Case, GivenRegion
 from unetkit.data.classes import Pooled, choose_classes, instances_reason, pool
 from unetkit.data.legend import Colour, Legend, LegendClass, Value, code, display_colour, percent, show, unpack
@@ -20,6 +21,7 @@ from unetkit.data.parts import in_legend
 
 Background = int | Colour | Literal["none", "auto"]
 
+CROWDED = 0.01  # where more than this share of the objects touches another, their borders are learnt
 THIN = 0.2  # a class is thin where less than this share of it is left without a rim of 1 % of the image's side
 
 
@@ -130,7 +132,7 @@ def _of_numbers(
         raise DataError(f"every mask is unlabelled throughout: all pixels have the ignore value {show(ignore or 0)}")
     asked = len(names) if names else None
     if not given and (asked is None or asked <= 2) and (why := instances_reason(facts, pooled)):
-        legend = _instances(names, pooled, why)
+        legend = _instances(facts, names, pooled, why)
         if background not in ("auto", "none", 0):
             raise PlanError(
                 f"--background {_option(background)}: the masks hold instance numbers, of which 0 is the background; "
@@ -156,7 +158,7 @@ def _of_numbers(
     return legend, notes
 
 
-def _instances(names: Sequence[str] | None, pooled: Pooled, why: str) -> Legend:
+def _instances(facts: Sequence[MaskFacts], names: Sequence[str] | None, pooled: Pooled, why: str) -> Legend:
     names = list(names or ["foreground"])
     names = names if len(names) == 2 else ["background", *names]
     if pooled.coloured and isinstance(pooled.ignore_value, tuple):
@@ -164,11 +166,27 @@ def _instances(names: Sequence[str] | None, pooled: Pooled, why: str) -> Legend:
     else:
         ignore = pooled.ignore if pooled.ignore_value is not None else None
     written = 255 if ignore != 255 else 1
-    classes = (
+    classes = [
         LegendClass(name=names[0], value=0, colour=(0, 0, 0)),
         LegendClass(name=names[1], value=written, colour=display_colour(0)),
+    ]
+    sizes = np.concatenate([f.counts[(f.values != 0) & (f.values != pooled.ignore)] for f in facts])
+    close = sum(f.crowded for f in facts) / max(1, len(sizes))
+    border = WIDTH if close >= CROWDED else 0
+    if border:
+        spare = next(v for v in (254, 2, 3) if v not in (written, ignore))
+        called = "border" if "border" not in names else "rim"
+        classes.append(LegendClass(name=called, value=spare, colour=display_colour(1)))
+        why += (
+            f"; {percent(close)} of them touch another: their border ({border} pixels) is learnt as a class of its "
+            "own, by which predictions tell them apart; masks and scores count it as part of them"
+        )
+    elif len(sizes):
+        why += f"; {percent(close)} of them touch another: connected areas are objects"
+    least = int(np.percentile(sizes, 1)) if len(sizes) else 0
+    return Legend(
+        kind="instances", classes=tuple(classes), background=0, ignore=ignore, border=border, least=least, reason=why
     )
-    return Legend(kind="instances", classes=classes, background=0, ignore=ignore, reason=why)
 
 
 def _legend(
@@ -287,6 +305,9 @@ def _survey(facts: MaskFacts, legend: Legend) -> CaseSurvey:
         values, _ = in_legend(values, facts.parts, legend)
     label, stray = legend.lookup(values)
     per_class = np.bincount(label, weights=counts, minlength=IGNORE + 1).astype(np.int64)
+    if legend.border:
+        per_class[INSIDE] -= facts.rim
+        per_class[BORDER] += facts.rim
     ignored = int(per_class[IGNORE]) + facts.missing
     largest = np.flatnonzero(stray)[np.argsort(-counts[stray], kind="stable")][:8]
     return CaseSurvey(

@@ -139,7 +139,7 @@ class PostPlan(Config):
     objects: Literal["auto", "none", "components", "watershed"] = "auto"
     """What gets a number of its own: connected areas, or objects that touch, grown from what is inside their borders
     (watershed). auto: of instances, as they were learnt; else none."""
-    sure: float = Field(default=0.8, ge=0, lt=1)
+    sure: float = Field(default=0.9, ge=0, lt=1)
     """Of objects by watershed: the probability above which a pixel is inside of an object, and not on its border;
     higher keeps more objects apart."""
     keep_largest: tuple[str, ...] | Literal["all"] = ()
