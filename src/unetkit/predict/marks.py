@@ -1,4 +1,4 @@
-"""What is written of the prediction of a signal, by region: the mask and its probabilities as CSV, marks of WFDB."""
+"""The prediction of a recording as marks that WFDB's tools show, by region: waves, or rhythms."""
 
 from __future__ import annotations
 
@@ -9,31 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
-from unetkit.data.formats.records import WAVE_SYMBOLS, WAVES, write_annotation
-from unetkit.data.formats.rows import write_mask_rows, write_probability_rows
-from unetkit.data.legend import Legend
+from unetkit.data.formats.records import WAVE_SYMBOLS, write_annotation
 from unetkit.predict.finished import Finished
 from unetkit.predict.intervals import AT_ONCE, intervals
+from unetkit.predict.outputs import waves_of
 
 SAMPLED = 1 << 18
 """Samples of a lead by which its middle is told, where it has more."""
-
-
-def write_mask(path: Path, finished: Finished, part: int = 0) -> None:
-    """The mask of a signal in the legend's own values, a row per sample, atomically. part: of regions in files of their
-    own, which of `legend.folders`. Raises MachineError."""
-    legend = finished.legend
-    names = {entry.value: entry.name for entry in legend.classes if isinstance(entry.value, int)}
-    masks = (legend.files(finished.labels(region))[part][1] for region in _blocks(finished))
-    write_mask_rows(path, masks, names, finished.info.spacing)
-
-
-def write_probabilities(path: Path, finished: Finished) -> None:
-    """The probabilities of a signal, a row per sample, atomically. Raises MachineError; ValueError: none were kept."""
-    if finished.probabilities is None:
-        raise ValueError("probabilities are written but were not kept")
-    scores = (finished.probabilities(region) for region in _blocks(finished))
-    write_probability_rows(path, scores, finished.legend.names, finished.info.spacing)
 
 
 def write_marks(path: Path, finished: Finished) -> None:
@@ -67,12 +49,6 @@ def write_marks(path: Path, finished: Finished) -> None:
     write_annotation(
         path, [samples[k] for k in order], [symbols[k] for k in order], [notes[k] for k in order], finished.info.spacing
     )
-
-
-def waves_of(legend: Legend) -> dict[int, str]:
-    """Class index → wave, where all classes but the background are waves of an ECG; else nothing."""
-    names = {index: legend.names[index] for index in legend.foreground}
-    return names if set(names.values()) <= set(WAVES[1:]) else {}
 
 
 def _blocks(finished: Finished) -> Iterator[Region]:
