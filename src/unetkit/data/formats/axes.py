@@ -91,11 +91,10 @@ def understand(path: Path, sizes: Sequence[int], names: str, reading: Reading) -
             or UNKNOWN * len(names) == names
         ):
             names = _guessed(path, sizes, names)
-            long = [a for a, n in enumerate(names) if n != UNKNOWN]
-            notes = (
-                f"{path.relative_to(split_address(path)[0].parent)}: its {_times([sizes[a] for a in long])} are taken as {', '.join(names[a] for a in long)} "
-                "(nothing says so); --axes tells otherwise",
-            )
+            long = [a for a, n in enumerate(names) if n in "YX" or (n != UNKNOWN and sizes[a] > 1)] or [len(sizes) - 1]
+            where = path.relative_to(split_address(path)[0].parent)
+            taken = f"its {_times([sizes[a] for a in long])} are taken as {', '.join(names[a] for a in long)}"
+            notes = (f"{where}: {taken} (nothing says so); --axes tells otherwise",)
     return _placed(path, sizes, names, notes)
 
 
@@ -206,7 +205,7 @@ def _without_doubles(names: str) -> str:
 
 def _described(sizes: Sequence[int], names: str) -> str:
     """`40 × 512 × 512 (Z, Y, X)`, without axes of length 1 that have no name."""
-    kept = [(n, name) for n, name in zip(sizes, names, strict=True) if n > 1 or name in _SPACE]
+    kept = [(n, name) for n, name in zip(sizes, names, strict=True) if n > 1 or name in "YX"]
     kept = kept or [(n, UNKNOWN) for n in sizes]
     known = any(name != UNKNOWN for _, name in kept)
     return _times([n for n, _ in kept]) + (f" ({', '.join(_WORDS.get(a, a) for _, a in kept)})" if known else "")
