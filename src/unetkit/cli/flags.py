@@ -80,10 +80,22 @@ class Masks:
         str,
         Parameter(group=_MASKS, metavar="VALUE", help="Value that is left out of means, or none; else decided."),
     ] = "auto"
+    annotator: Annotated[
+        str | None,
+        Parameter(group=_MASKS, metavar="SUFFIX", help="Of WFDB recordings: the annotations to learn, such as atr."),
+    ] = None
+    beat_width: Annotated[
+        float | None,
+        Parameter(group=_MASKS, metavar="SECONDS", help="Of beats that are marked as points: how wide each is."),
+    ] = None
 
     def values(self) -> dict[str, Any]:
-        """As fields of a Request. Raises PlanError: an empty or repeated name, a background that is no whole number."""
-        return {"classes": class_names(self.classes), "ignore": self.ignore, "background": self._background()}
+        """As fields of a Request. Raises PlanError: an empty or repeated name, a background that is no whole number, a
+        width that is not above 0."""
+        if self.beat_width is not None and not 0 < self.beat_width < float("inf"):
+            raise PlanError(f"--beat-width {self.beat_width:g}: must be above 0, for example --beat-width 0.1")
+        values = {"classes": class_names(self.classes), "ignore": self.ignore, "background": self._background()}
+        return values | {"annotator": self.annotator, "beat_width": self.beat_width}
 
     def _background(self) -> int | str:
         text = self.background.strip().lower()
@@ -121,7 +133,8 @@ class Files:
             raise PlanError(f"--level {self.level}: must be 0 or more; 0 is the full resolution")
         if self.pixel_size is not None and not 0 < self.pixel_size < float("inf"):
             raise PlanError(f"--pixel-size {self.pixel_size:g}: must be above 0")
-        values = {"axes": self.axes, "level": self.level, "pixel_size": self.pixel_size}
+        names = ("axes", "level", "pixel_size")
+        values = {name: getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
 

@@ -219,6 +219,10 @@ class Request(Config):
     """Level of pyramids that is read; 0: full resolution."""
     pixel_size: float | None = Field(default=None, gt=0)
     """Instead of a level: the one whose pixels are nearest to this size, in the unit of the file."""
+    annotator: str | None = None
+    """Of recordings: the annotation file that is read, by its suffix."""
+    beat_width: float | None = Field(default=None, gt=0)
+    """Of recordings whose beats are marked as points: seconds around each that are the beat."""
     view: Literal["auto", "2d", "2.5d", "3d"] = "auto"
     """How a network sees volumes: slice by slice, slices with their neighbours, or whole."""
     store: bool = Field(default=True, exclude=True)
@@ -243,7 +247,7 @@ class Request(Config):
     @property
     def reading(self) -> Reading:
         """How files are read."""
-        return Reading((self.axes or "").upper(), self.level, self.pixel_size)
+        return Reading((self.axes or "").upper(), self.level, self.pixel_size, self.annotator or "", self.beat_width)
 
     @field_validator("axes")
     @classmethod
