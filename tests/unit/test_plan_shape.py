@@ -114,6 +114,12 @@ def test_every_preset_fits_patches_of_every_dimension(name: str, size: tuple[int
         assert geometry(narrow).parameters < known.parameters
 
 
+def test_a_short_axis_holds_the_others_of_a_preset_back_as_little_as_without_spacing() -> None:
+    net = preset("unet").form(3)
+    assert shape.preset_for(net, (8, 64, 64), (1.0, 1.0, 1.0)) == shape.preset_for(net, (8, 64, 64))
+    assert shape.preset_for(net, (8, 64, 64))[0].stride(3) == (1, 2, 2)
+
+
 def test_what_is_cut_of_a_preset_is_said() -> None:
     net, cut = shape.preset_for(preset("unet").form(3), (35, 51, 35))
     assert net.levels == 4

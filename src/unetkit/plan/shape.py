@@ -144,26 +144,27 @@ def preset_for(
     `aspect`, `neighbours`: as in `strides` and `kernels`; a preset that has its own strides or kernels per axis keeps
     them. Raises SpecError: no form of this network fits.
     """
-    length = list(aspect) if aspect and not _per_axis(net) else [1.0] * net.ndim
+    waits = bool(aspect) and not _per_axis(net)
+    length = list(aspect) if waits else [1.0] * net.ndim
     left = [n / net.stem_stride for n in shape]
     steps: list[tuple[int, ...]] = []
     for level in range(net.levels - 1):
-        least = min(length)
+        may = [n / s >= LEAST for n, s in zip(left, net.stride(level), strict=True)]
+        least = min((a for a, m in zip(length, may, strict=True) if m), default=1.0)
         step = tuple(
-            s if n / s >= LEAST and a < UNEQUAL * least else 1
-            for s, n, a in zip(net.stride(level), left, length, strict=True)
+            s if m and a < UNEQUAL * least else 1 for s, m, a in zip(net.stride(level), may, length, strict=True)
         )
         if level > 0 and max(step) == 1 < max(net.stride(level)):
             break
         left = [n / s for n, s in zip(left, step, strict=True)]
         steps.append(step if max(step) > 1 else _flattened(net.stride(level), length))
-        length = [a * s for a, s in zip(length, steps[-1], strict=True)]
+        length = [a * s if waits else a for a, s in zip(length, steps[-1], strict=True)]
     cut = _with_levels(net, len(steps) + 1)
     if steps != [net.stride(level) for level in range(len(steps))]:
         cut = cut.replace({"strides": tuple(steps)})
     while any(m > MARGIN * n for m, n in zip(geometry(cut).margin, shape, strict=True)) and cut.levels > 2:
         cut = _with_levels(cut, cut.levels - 1)
-    if aspect and not _per_axis(net):
+    if waits:
         cut = cut.replace({"kernels": kernels(cut, aspect, neighbours)})
     if cut == net:
         return net, ""
