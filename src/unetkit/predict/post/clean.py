@@ -8,6 +8,7 @@ their sizes as predicted, then holes are filled. Doing it twice changes nothing 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.borders import BORDER, INSIDE
 from unetkit.data.case import IGNORE
+from unetkit.data.formats.base import ImageInfo
 from unetkit.data.legend import Legend
 from unetkit.plan.plan import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
@@ -213,3 +215,14 @@ def _filling(values: Values, plan: PostPlan, finished: Finished, room: Room, nam
 def voxel_size(spacing: Sequence[float] | None) -> float:
     """Length, area or volume of one element in the unit of the spacing; 1 where it is not known."""
     return 1.0 if spacing is None else float(np.prod(spacing))
+
+
+def cleaned_array(
+    label_X: NDArray[np.uint8], legend: Legend, plan: PostPlan, info: ImageInfo
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """`postprocessed` of a label (*space) in memory: the label in the classes of `legend.plain`, and the ids of objects
+    where they are asked for."""
+    finished = Finished(info, legend, lambda region: label_X[region.slices], None, None)
+    result = postprocessed(finished, plan, Path(), sys.maxsize)
+    whole = Region.of(label_X.shape)
+    return result.labels(whole), None if result.objects is None else result.objects(whole)
