@@ -21,6 +21,7 @@ from unetkit.data.masks import case_mask, encode
 from unetkit.data.places import apart
 from unetkit.data.sizes import extent, units
 from unetkit.data.survey import infer_legend
+from unetkit.evaluate.objects import scores_of_objects
 from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
 from unetkit.metrics.boundary import TOLERANCE
@@ -69,9 +70,10 @@ def evaluate(prediction: Path, truth: Path, options: EvaluateOptions | None = No
     legend = options.legend.plain if options.legend is not None else None
     if legend is None:
         ignore = options.ignore if options.ignore is not None else found.ignore
-        legend, _ = infer_legend(
+        inferred, _ = infer_legend(
             found.cases, options.names, ignore, options.background, found.class_names, found.regions
         )
+        legend = inferred.plain
     pairing = pair(predictions_in(prediction, legend), prediction, found.cases, truth)
     membrane = None if options.membrane is None else _class_index(options.membrane, legend)
 
@@ -112,13 +114,13 @@ def _score(
     raw, space = mask.array, units(label_X.ndim)
     if mask.shape != label_X.shape:
         raise DataError(
-            f"{path} is {extent(mask.shape)} but its truth {case.mask_where} is {extent(label_X.shape)}; predict the image "
-            "that the mask belongs to, at its own size"
+            f"{path} is {extent(mask.shape)} but its truth {case.mask_where} is {extent(label_X.shape)}; predict the "
+            "image that the mask belongs to, at its own size"
         )
     if truth.info is not None and mask.info is not None and (how := apart(truth.info, mask.info)):
         raise DataError(
-            f"{path} does not lie where its truth {case.mask_where} does: {how}; predict the image of this "
-            "mask, or resample one to the other"
+            f"{path} does not lie where its truth {case.mask_where} does: {how}; predict the image that "
+            "the mask belongs to, or resample one to the other"
         )
     prediction_X, strays = encode(mask, legend, path)
     remark = ""
@@ -144,7 +146,7 @@ def _score(
             f"{path}: {unsaid} {space} have the ignore value where the truth has a class; a prediction names "
             f"a class for every {units(label_X.ndim, 1)}"
         )
-    image = {}
+    image = scores_of_objects(truth, mask, label_X, legend)
     if membrane is not None:
         if label_X.ndim != 2:
             raise PlanError(
@@ -153,7 +155,7 @@ def _score(
         found = membrane_scores(
             _probability(path, folder, membrane, label_X.shape), legend.where(label_X, membrane), label_X == IGNORE
         )
-        image = {
+        image |= {
             "v_rand": found.v_rand,
             "v_info": found.v_info,
             "v_rand_threshold": found.rand_threshold,

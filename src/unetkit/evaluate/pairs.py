@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError
-from unetkit.data.case import Case
+from unetkit.data.case import Annotation, Case, ClassFiles, Discovery
 from unetkit.data.discover import discover
 from unetkit.data.formats import AS_THEY_ARE, Reading, image_paths, is_image_name, natural_key, stem, suffixes
 from unetkit.data.formats.rows import is_mask_table
+from unetkit.data.legend import Legend, folder_name
 
 BESIDE = ("probabilities", "overlays", "marks")  # folders that predict writes beside the masks
 _MASK_SUFFIX = re.compile(
@@ -20,11 +21,22 @@ _MASK_SUFFIX = re.compile(
 
 
 @dataclass(frozen=True)
+class Prediction:
+    """A predicted mask. name: its path in the folder of predictions, without suffix; of regions that have a file each,
+    without the folder of the region. path: its file, the first of several. missing: regions that have no file."""
+
+    name: str
+    path: Path
+    label: Annotation
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Pair:
-    """One prediction and its truth. `case.label` is the truth's file."""
+    """One prediction and its truth. `case.label` is that of the truth."""
 
     case: Case
-    prediction: Path
+    prediction: Prediction
 
 
 @dataclass(frozen=True)
@@ -33,27 +45,28 @@ class Pairing:
 
     pairs: tuple[Pair, ...]
     truths: tuple[Case, ...]
-    predictions: tuple[Path, ...]
+    predictions: tuple[Prediction, ...]
 
 
-def truth_cases(truth: Path, reading: Reading = AS_THEY_ARE) -> tuple[tuple[Case, ...], Mapping[int, str], int | None]:
+def truth_cases(truth: Path, reading: Reading = AS_THEY_ARE, legend: Legend | None = None) -> Discovery:
     """The cases with a mask in `truth`: a data set in any layout (also a CSV), or a plain folder of masks.
 
-    Besides the class names and the ignore value that the set's own description states. Raises DataError: no masks.
+    legend: of the masks, where it is known: regions may have a file each, in folders of their names.
+    Raises DataError: no masks.
     """
     truth = Path(truth)
     try:
-        found = discover(truth, reading)
+        return discover(truth, reading)
     except DataError:
         # masks alone, without images, are no data set, and all that is needed here
         masks = (image_paths(truth) or _masks_below(truth)) if truth.is_dir() else []
         if not masks:
             raise
-        return tuple(Case(id=_name(path, truth), images=(), label=path) for path in masks), {}, None
-    return found.cases, found.class_names, found.ignore
+        found = grouped(masks, truth, legend)
+        return Discovery(truth, "masks", tuple(Case(id=one.name, images=(), label=one.label) for one in found))
 
 
-def prediction_files(folder: Path) -> list[Path]:
+def predictions_in(folder: Path, legend: Legend) -> list[Prediction]:
     """The masks in a folder of predictions and below, in natural order. Raises DataError: no folder, nothing in it."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -61,7 +74,29 @@ def prediction_files(folder: Path) -> list[Path]:
     found = _masks_below(folder)
     if not found:
         raise DataError(f"{folder}: there are no masks here; `unetkit predict RUN IMAGES -o {folder}` writes them")
-    return found
+    return grouped(found, folder, legend)
+
+
+def grouped(files: Sequence[Path], folder: Path, legend: Legend | None) -> list[Prediction]:
+    """Masks below `folder`; those in folders of the names of classes together, where all masks lie so."""
+    by_class = {} if legend is None else {folder_name(name): name for name in legend.names}
+    tops = {path.relative_to(folder).parts[0] for path in files}
+    apart = legend is not None and (legend.apart or (legend.kind == "values" and len(tops) > 1))
+    if not apart or not tops <= set(by_class):
+        return [Prediction(_name(path, folder), path, path) for path in files]
+    of: dict[str, dict[str, Path]] = {}
+    for path in files:
+        top, *rest = Path(_name(path, folder)).parts
+        of.setdefault("/".join(rest), {})[by_class[top]] = path
+    return [
+        Prediction(
+            name,
+            next(iter(parts.values())),
+            ClassFiles(tuple(parts.items())),
+            tuple(region for region in by_class.values() if region not in parts),
+        )
+        for name, parts in sorted(of.items(), key=lambda item: natural_key(item[0]))
+    ]
 
 
 def _masks_below(folder: Path) -> list[Path]:
@@ -80,54 +115,55 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).with_name(stem(path)).as_posix()
 
 
-def pair(predictions: Sequence[Path], folder: Path, cases: Sequence[Case], truth: Path) -> Pairing:
-    """Match predictions (files below `folder`) with cases: by id, by the name of the image, by the name of the mask.
+def pair(predictions: Sequence[Prediction], folder: Path, cases: Sequence[Case], truth: Path) -> Pairing:
+    """Match predictions (of `folder`) with cases: by id, by the name of the image, by the name of the mask.
 
     Exact names come first, then names without suffixes such as `_mask` and `_pred`, then names without folders.
     Raises DataError: two files fit one case, or nothing fits at all.
     """
-    names = {path: _name(path, folder) for path in predictions}
-    matched: dict[str, Path] = {}
+    matched: dict[str, Prediction] = {}
     for shorten in (_exact, _plain, _short):
-        free: dict[str, list[Path]] = {}
-        for path in sorted(set(predictions) - set(matched.values())):
-            free.setdefault(shorten(names[path]), []).append(path)
+        used = {found.name for found in matched.values()}
+        free: dict[str, list[Prediction]] = {}
+        for one in sorted((p for p in predictions if p.name not in used), key=lambda p: p.path):
+            free.setdefault(shorten(one.name), []).append(one)
         for case in cases:
             if case.id in matched:
                 continue
             fits = next((free[shorten(name)] for name in _names(case) if shorten(name) in free), [])
             if shorten is _short and "/" in case.id:
-                fits = [path for path in fits if "/" not in names[path]]  # rat1/a is not rat2/a
+                fits = [one for one in fits if "/" not in one.name]  # rat1/a is not rat2/a
             if len(fits) > 1:
                 raise DataError(
-                    f"{fits[0]} and {fits[1]} both fit the case '{case.id}'; keep one of them, or give them the names "
-                    "of the images, folders included"
+                    f"{fits[0].path} and {fits[1].path} both fit the case '{case.id}'; keep one of them, or give them "
+                    "the names of the images, folders included"
                 )
             if fits:
-                if fits[0] in matched.values():
-                    other = next(key for key, path in matched.items() if path == fits[0])
+                if other := next((key for key, one in matched.items() if one.path == fits[0].path), None):
                     raise DataError(
-                        f"{fits[0]}: fits the case '{other}' as well as '{case.id}'; give predictions the names of the "
-                        "images, folders included"
+                        f"{fits[0].path}: fits the case '{other}' as well as '{case.id}'; give predictions the names "
+                        "of the images, folders included"
                     )
                 matched[case.id] = fits[0]
     if not matched:
         raise DataError(
-            f"no file in {folder} ({_examples([p.name for p in predictions])}) has the name of an image or mask in "
-            f"{truth} ({_examples([case.id for case in cases])}); predictions are matched by name, whatever the suffix"
+            f"no file in {folder} ({_examples([p.path.name for p in predictions])}) has the name of an image or mask "
+            f"in {truth} ({_examples([case.id for case in cases])}); predictions are matched by name, whatever the "
+            "suffix"
         )
-    used = set(matched.values())
+    taken = {one.path for one in matched.values()}
     return Pairing(
         tuple(Pair(case, matched[case.id]) for case in cases if case.id in matched),
         tuple(case for case in cases if case.id not in matched),
-        tuple(path for path in predictions if path not in used),
+        tuple(one for one in predictions if one.path not in taken),
     )
 
 
 def _names(case: Case) -> list[str]:
     if case.channel is not None:  # the leads of a recording share its file
         return [case.id]
-    return [case.id, *(stem(source) for source in (*case.images[:1], case.label) if isinstance(source, Path))]
+    masks = case.label_files if len(case.label_files) == 1 else ()
+    return [case.id, *(stem(source) for source in (*case.images[:1], *masks) if isinstance(source, Path))]
 
 
 def _exact(name: str) -> str:

@@ -51,19 +51,27 @@ def scoring_samples(
     found = discover(samples)
     groups = {case.id: case.group for case in found.cases if case.group is not None}
     yield Started(task="evaluate", total=len(found.cases))
-    return (yield from score_cases(Predictor(model.net, predicting), model, found.cases, groups, "evaluate"))
+    return (
+        yield from score_cases(
+            Predictor(model.net, predicting, regions=model.legend.regions), model, found.cases, groups, "evaluate"
+        )
+    )
 
 
 def score_cases(
     predictor: Predictor, model: Model, cases: Sequence[Case], groups: Mapping[str, str], task: str
 ) -> Generator[Event, None, Scores]:
     """Predict and score every case, in memory. `groups`: case id → patient, slide …"""
-    legend, rows = model.legend, list[CaseScores]()
+    legend, rows = model.legend.plain, list[CaseScores]()
     for number, case in enumerate(cases, start=1):
-        prediction_X = predict_case(predictor, model, case)
+        prediction_X = model.legend.merge(predict_case(predictor, model, case))
         truth_X = read_label(case, legend)[0]
         group, spacing = groups.get(case.id), image_info(case).spacing
-        rows.append(score_case(case.id, truth_X, prediction_X, len(legend.classes), group, spacing=spacing))
+        rows.append(
+            score_case(
+                case.id, truth_X, prediction_X, len(legend.classes), group, spacing=spacing, regions=legend.regions
+            )
+        )
         yield Progress(task=task, done=number, fraction=number / len(cases), note=case.id)
     return Scores(legend.names, legend.foreground, tuple(rows))
 
