@@ -351,11 +351,52 @@ def test_predict_hands_on_what_was_said(api: dict[str, Any], capsys: pytest.Capt
     assert main(argv.split()) == 0
     (run, images, out), options = api["predict"][0]
     assert (run, images, out) == (Path("run"), "images", Path("out"))
-    assert options["outputs"].model_dump() == {"probabilities": True, "overlay": True, "overwrite": True}
+    given = options["outputs"].model_dump(exclude_defaults=True)
+    assert given == {"probabilities": True, "overlay": True, "overwrite": True}
     assert (options["tta"], options["memory"], options["device"]) == (False, 10**9, "cpu")
     assert capsys.readouterr().out == "out: the masks\n"
     assert main(["predict", "run", "images", "-o", "out"]) == 0
     assert api["predict"][1][1]["tta"] is None
+    assert api["predict"][1][1]["post"] == {}
+
+
+def test_predict_hands_on_what_is_written_and_what_becomes_of_areas(api: dict[str, Any]) -> None:
+    argv = (
+        "predict run a.zarr -o out --format .nrrd --polygons gpkg --measure parquet --intervals --keep-largest cell,edge "
+        "--smallest cell=5,edge=20.5 --fill-holes all --objects components --axes CZYX --level 2"
+    )
+    assert main(argv.split()) == 0
+    options = api["predict"][0][1]
+    assert options["outputs"].model_dump(exclude_defaults=True) == {
+        "format": ".nrrd", "polygons": "gpkg", "measurements": "parquet", "intervals": True,
+    }  # fmt: skip
+    assert options["post"] == {
+        "keep_largest": ("cell", "edge"),
+        "smallest": {"cell": 5.0, "edge": 20.5},
+        "fill_holes": "all",
+        "objects": "components",
+    }
+    assert (options["axes"], options["level"]) == ("CZYX", 2)
+    assert "pixel_size" not in options
+    assert main("predict run a -o out --smallest 7 --keep-largest all".split()) == 0
+    assert api["predict"][1][1]["post"] == {"keep_largest": "all", "smallest": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--smallest big", "--smallest big: must be a number, in the unit of the image's spacing, or pixels"),
+        ("--fill-holes -3", "--fill-holes -3: must be 0 or more"),
+        ("--level 1 --pixel-size 2", "--level and --pixel-size exclude each other; give one of them"),
+        ("--level -1", "--level -1: must be 0 or more; 0 is the full resolution"),
+        ("--pixel-size 0", "--pixel-size 0: must be above 0"),
+    ],
+)
+def test_predict_refuses_sizes_that_are_none(
+    words: str, says: str, api: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "run", "images", "-o", "out", *words.split()]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_predict_takes_a_pattern_that_the_shell_spelt_out(api: dict[str, Any], tmp_path: Path) -> None:
