@@ -217,11 +217,11 @@ def _decoded_by_pydicom(syntax: str) -> str | None:
     from pydicom.uid import UID
 
     uid = UID(syntax)
-    if not uid or not uid.is_compressed or syntax == _DEFLATED:
-        return ""
     try:
+        if not uid or syntax == _DEFLATED or not uid.is_compressed:
+            return ""
         return "" if get_decoder(uid).is_available else str(uid.name)
-    except NotImplementedError:
+    except (NotImplementedError, ValueError):
         return None
 
 
@@ -248,13 +248,12 @@ def stored_pixels(file: DicomFile, index: int) -> Array:
 
 def _by_pydicom(file: DicomFile, index: int, pydicom: Any) -> Array:
     source: Any = file.path
-    if not file.syntax:  # without a preamble nothing says how it is stored, but how it was read
+    if file.syntax in ("", _DEFLATED):  # not to be entered in the middle
         source = pydicom.dcmread(file.path, force=True)
+    if not file.syntax:  # without a preamble, nothing says how it is stored but how it was understood
+        implicit, uid = source.original_encoding[0], pydicom.uid
         source.file_meta = pydicom.dataset.FileMetaDataset()
-        explicit = (
-            pydicom.uid.ImplicitVRLittleEndian if source.original_encoding[0] else pydicom.uid.ExplicitVRLittleEndian
-        )
-        source.file_meta.TransferSyntaxUID = explicit
+        source.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
     pixels: Array = pydicom.pixels.pixel_array(source, index=index)
     return pixels
 
