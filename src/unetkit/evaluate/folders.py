@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +17,13 @@ from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, stem, suffix, suffixes
+from unetkit.data.formats.rows import is_mask_table
 from unetkit.data.legend import UNANNOTATED, Legend
 from unetkit.data.masks import case_mask, encode
 from unetkit.data.places import apart
 from unetkit.data.sizes import extent, units
 from unetkit.data.survey import infer_legend
+from unetkit.data.words import WordLabel, read_prediction_rows
 from unetkit.evaluate.objects import scores_of_objects
 from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
@@ -110,6 +113,9 @@ def _score(
     """Scores of one pair, and a remark on its prediction where there is something to say."""
     case, path = entry.case, entry.prediction.path
     truth, mask = case_mask(case, legend), case_mask(Case(case.id, (), entry.prediction.label), legend)
+    if isinstance(case.label, WordLabel) and is_mask_table(path):  # what is a word in the truth, goes by its name here
+        values = {entry.name: entry.value for entry in legend.classes if isinstance(entry.value, int)}
+        mask = replace(mask, array=read_prediction_rows(path, values))
     label_X, _ = encode(truth, legend, case.mask_where)
     raw, space = mask.array, units(label_X.ndim)
     if mask.shape != label_X.shape:
