@@ -6,6 +6,7 @@ import csv
 import itertools
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,20 @@ from unetkit.data.formats.rows import read_mask_rows, write_mask_rows
 from unetkit.data.legend import Legend
 from unetkit.data.masks import read_label, read_raw_label
 from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.source import open_case
 from unetkit.data.split import leaks, read_split, split_cases, write_split
 from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
 from unetkit.job.understand import digest
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
+from unetkit.predict.finished import Finished
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs
-from unetkit.predict.predictor import Piece, Predictor
+from unetkit.predict.predictor import Predictor
+from unetkit.predict.products import write_products
 from unetkit.predict.run import predict
-from unetkit.predict.sinks import open_sinks
 
 LENGTH, RATE = 600, 250
 BEAT = [(20, "("), (26, "p"), (30, ")"), (40, "("), (45, "N"), (50, ")"), (70, "("), (82, "t"), (90, ")")]
@@ -232,6 +235,10 @@ def test_waves_that_are_written_are_read_again(tmp_path_factory, parts: list[tup
     assert info.spacing == (1 / RATE,)
 
 
+def part(values: np.ndarray, region: Region) -> np.ndarray:
+    return values[:, region.slices[0]]
+
+
 def predict_truth(folder: Path, out: Path, **outputs: bool) -> Legend:
     """Write the truth of every marked lead as its prediction, background where nothing is marked."""
     found = discover(folder)
@@ -242,9 +249,10 @@ def predict_truth(folder: Path, out: Path, **outputs: bool) -> Legend:
         label = np.where(label == IGNORE, 0, label).astype(np.uint8)
         scores = np.stack([label == k for k in range(4)]).astype(np.float32)
         job = jobs[case.id]
-        with CaseReader(job.source, PreparePlan()) as reader, open_sinks(job, reader.shape, legend) as sink:
-            for part in (Region((0,), (250,)), Region((250,), (LENGTH,))):
-                sink(Piece(part, label[part.slices], scores[:, part.slices[0]]), reader)
+        with open_case(job.case) as lead:
+            labels, shares = partial(part, label[None]), partial(part, scores)
+            finished = Finished(lead.info, legend, lambda region, of=labels: of(region)[0], shares, lead.read)
+            list(write_products(job, finished, 10**8))
     return legend
 
 

@@ -18,22 +18,25 @@ from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.discover import discover, images_of
 from unetkit.data.doctor import examine
-from unetkit.data.formats import create_image, image_paths, open_image, probe, stem, suffix
+from unetkit.data.formats import ImageReader, create_image, image_paths, open_image, probe, stem, suffix
 from unetkit.data.groups import find_groups
+from unetkit.data.legend import Legend
 from unetkit.data.masks import read_label, read_raw_label
 from unetkit.data.patches import PatchSampler
 from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.source import open_case
 from unetkit.data.statistics import image_statistics
 from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
+from unetkit.predict.finished import Finished
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs
-from unetkit.predict.predictor import Piece, Predictor
+from unetkit.predict.predictor import Predictor
+from unetkit.predict.products import write_products
 from unetkit.predict.run import predict
-from unetkit.predict.sinks import open_sinks
 
 SHAPE = (12, 9, 7)
 AFFINE = np.array([[-0.8, 0.1, 0, 40], [0.1, 0.8, 0, -30], [0, 0, 2.5, 12], [0, 0, 0, 1]])
@@ -239,18 +242,23 @@ def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     np.testing.assert_allclose(whole.mean, array.mean(), rtol=1e-5)
 
 
+def finished(image: ImageReader, legend: Legend, label_X: np.ndarray, scores_KX: np.ndarray) -> Finished:
+    def scores(region: Region) -> np.ndarray:
+        return scores_KX[(slice(None), *region.slices)]
+
+    return Finished(image.info, legend, lambda region: label_X[region.slices], scores, image.read)
+
+
 def predictions(folder: Path, out: Path, **outputs: bool) -> list[Path]:
-    """Write the truth of every case of a folder as its prediction, in two pieces."""
+    """Write the truth of every case of a folder as its prediction."""
     found = discover(folder)
     legend = examine(found).legend
     jobs = plan_jobs(images_of(folder), out, legend, OutputOptions(**outputs))
     for job, case in zip(jobs, found.cases, strict=True):
         label_X, _ = read_label(case, legend)
         scores_KX = np.stack([label_X == k for k in range(len(legend.classes))]).astype(np.float32)
-        with CaseReader(job.source, PreparePlan()) as reader, open_sinks(job, reader.shape, legend) as sink:
-            for start, stop in ((0, 5), (5, SHAPE[0])):
-                part = Region((start, 0, 0), (stop, *SHAPE[1:]))
-                sink(Piece(part, label_X[part.slices], scores_KX[(slice(None), *part.slices)]), reader)
+        with open_case(job.case) as image:
+            list(write_products(job, finished(image, legend, label_X, scores_KX), 10**8))
     return [target for job in jobs for target in job.targets]
 
 

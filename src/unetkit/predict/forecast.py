@@ -36,15 +36,21 @@ _BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2}
 
 @dataclass(frozen=True)
 class Forecast:
-    """The most bytes that the process will hold, and for what; in the order in which a user is told."""
+    """The most bytes that the process will hold, and for what; in the order in which a user is told.
+
+    program: what it holds anyway. tiles: parts that are held while tiles go through, by name. files: what is held when
+    they are through and files are written.
+    """
 
     allowed: int
-    parts: tuple[tuple[str, float], ...]
+    program: float
+    tiles: tuple[tuple[str, float], ...]
+    files: float = 0
 
     @property
     def total(self) -> int:
-        """All parts together."""
-        return round(sum(size for _, size in self.parts))
+        """At the worst moment."""
+        return round(self.program + max(sum(size for _, size in self.tiles), self.files))
 
     @property
     def value(self) -> str:
@@ -53,8 +59,10 @@ class Forecast:
 
     @property
     def why(self) -> str:
-        """'the program 0.3 GB, tiles 1.0 GB, …'."""
-        return ", ".join(f"{name} {format_memory(size)}" for name, size in self.parts if size >= 1e6)
+        """'the program 0.3 GB, the network 1.0 GB, …'."""
+        later = self.files > sum(size for _, size in self.tiles)
+        parts = (("the program", self.program), *((("writing files", self.files),) if later else self.tiles))
+        return ", ".join(f"{name} {format_memory(size)}" for name, size in parts if size >= 1e6)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def load_model(
         plan = plan.model_copy(update={"net": net or trusted_spec(plan.net)})
     network = build(plan.net)
     load_weights(network, run / weights)
-    return Model(net=network.eval(), legend=plan.data.legend, prepare=plan.prepare), plan
+    return Model(net=network.eval(), legend=plan.data.legend, prepare=plan.prepare, post=plan.predict.post), plan
 
 
 def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unetkit.data.legend import Legend
 from unetkit.data.prepare import PreparePlan
 from unetkit.nets.build import UNet
+from unetkit.plan.plan import PostPlan
 
 
 @dataclass(frozen=True)
@@ -14,9 +15,10 @@ class Model:
     """Everything that turns image files into mask files. Loading one from a run folder is the business of layers above.
 
     net: the network, weights loaded. legend: from class indices to the values or colours of masks.
-    prepare: from the pixels of a file to the network's input.
+    prepare: from the pixels of a file to the network's input. post: what becomes of predicted areas and objects.
     """
 
     net: UNet
     legend: Legend
     prepare: PreparePlan
+    post: PostPlan = field(default_factory=PostPlan)

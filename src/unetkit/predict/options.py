@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from unetkit.core.config import Config
+from unetkit.data.formats.base import Reading
 
 Side = Annotated[int, Field(ge=1)]
 
 
 class PredictOptions(Config):
-    """How the network is run over an image. The defaults suit every machine.
+    """How images are read, and how the network is run over them. The defaults suit every machine.
 
     precision: `auto` times bf16 against fp32 on this machine and takes the faster. tta: average over flips and turns
     (8 × the time in 2-D); flip, turn: those that training showed (flip: one for each axis; None: all). memory: bytes
-    that the whole process may hold (on a GPU: of its memory); tiles are chosen to fit; None: half of what is free, 1.5
-    GB at most on a CPU. tile: pixels read at once along each axis, instead of what memory allows. device: `auto`,
-    `cpu`, `cuda`, `cuda:1`, `mps`. sure: of objects that were learnt with their borders (classes background, inside,
-    border): the probability above which a pixel of an object is inside, else on its border; 0: the likeliest class.
+    that the whole process may hold (on a GPU: of its memory); tiles are chosen to fit; None: a quarter of what is free,
+    beside what it holds already. tile: pixels read at once along each axis, instead of what memory allows. device:
+    `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. sure: of objects that were learnt with their borders (classes background,
+    inside, border): the probability above which a pixel of an object is inside, else on its border; 0: the likeliest
+    class. axes, level, pixel_size: as in `data.formats.Reading`.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -31,11 +33,32 @@ class PredictOptions(Config):
     memory: Annotated[int, Field(ge=1)] | None = None
     sure: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tile: Annotated[tuple[Side, ...], Field(min_length=1, max_length=3)] | None = None
+    axes: str = ""
+    level: Annotated[int, Field(ge=0)] = 0
+    pixel_size: Annotated[float, Field(gt=0)] | None = None
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are read where they leave a choice."""
+        return Reading(axes=self.axes, level=self.level, pixel_size=self.pixel_size)
 
 
 class OutputOptions(Config):
-    """Which files a prediction writes beside the label images, and whether it redoes what is there."""
+    """Which files a prediction writes beside the masks, and whether it redoes what is there.
+
+    format: suffix of the masks (".nrrd", ".ome.tif", ".zarr"); None: that of the image, or the nearest that can be
+    written. polygons: outlines of areas. measurements: a table of objects. intervals: of signals.
+    """
 
     probabilities: bool = False
     overlay: bool = False
     overwrite: bool = False
+    format: str | None = None
+    polygons: Literal["geojson", "gpkg"] | None = None
+    measurements: Literal["csv", "parquet"] | None = None
+    intervals: bool = False
+
+    @field_validator("format")
+    @classmethod
+    def _is_suffix(cls, value: str | None) -> str | None:
+        return value if value is None or value.startswith(".") else f".{value}"

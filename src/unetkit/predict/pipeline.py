@@ -6,7 +6,7 @@ raises is raised where its result is waited for. Leaving early, by an error or C
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -15,7 +15,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(items: Iterable[T], make: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+def ahead(items: Iterable[T], make: Callable[[T], R]) -> Generator[tuple[T, R], None, None]:
     """(item, make(item)) of each in order; while the caller has one, the next is made. A single one is made here."""
     todo = iter(items)
     first, second = next(todo, _END), next(todo, _END)

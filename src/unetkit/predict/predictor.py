@@ -7,10 +7,13 @@ blended.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -134,6 +137,15 @@ class Predictor:
                 f"{format_memory(held)} already; the smallest tiles are used. Allow {format_memory(2 * held)} or more"
             )
 
+    @cached_property
+    def digest(self) -> str:
+        """Changes with the weights, and with the precision they are used in."""
+        found = hashlib.blake2b(digest_size=16)
+        for name, value in self._net.net.state_dict().items():
+            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return found.hexdigest()
+
     # --- before it begins
 
     def plan(
@@ -165,8 +177,8 @@ class Predictor:
             elif self.options.tile is not None and not given:
                 layout = sizes.asked(self.options.tile, room, costs)
         work = sizes.work(layout)
-        held = ("the program", float(self._held())), *sizes.parts(work, costs), ("besides", besides)
-        return Planned(work, layout, Forecast(self.allowed, held))
+        tiles = (*sizes.parts(work, costs), ("the result so far", besides))
+        return Planned(work, layout, Forecast(self.allowed, self._held(), tiles))
 
     def remarks(self, planned: Planned) -> Iterator[Event]:
         """What the user should know of how an image will be predicted; nothing where it is one tile."""
@@ -256,16 +268,17 @@ class Predictor:
 
     def pieces(
         self, reader: Reader, work: Work, probabilities: bool = False, first: int = 0
-    ) -> Iterator[tuple[Step, Piece]]:
+    ) -> Generator[tuple[Step, Piece], None, None]:
         """The pieces of all steps from number `first` on, in order; steps without a pixel of the image are left out."""
         if work.columns:
             yield from self._blended(reader, work, probabilities, first)
             return
         steps = (step for step in itertools.islice(work, first, None) if step.own.size)
-        for step, image_CX in ahead(steps, lambda step: self._read(reader, step.tiles[0])):
-            scores = self._scores(image_CX, step.tiles[0])
-            keep = (slice(None), slice(None), *step.read.within(step.tiles[0]).slices)
-            yield step, self._own_piece(work.grid, step, scores[keep], probabilities)
+        with closing(ahead(steps, lambda step: self._read(reader, step.tiles[0]))) as tiles:
+            for step, image_CX in tiles:
+                scores = self._scores(image_CX, step.tiles[0])
+                keep = (slice(None), slice(None), *step.read.within(step.tiles[0]).slices)
+                yield step, self._own_piece(work.grid, step, scores[keep], probabilities)
 
     def array(self, image_CX: Float, probabilities: bool = False) -> NDArray[np.generic]:
         """Predict an image in memory, float32 (channels, *space), normalised as the network was trained.
@@ -295,19 +308,20 @@ class Predictor:
                 yield from ((step, tile, tile == step.tiles[-1]) for tile in step.tiles)
 
         context, blender, column = work.grid.context()[0], None, -1
-        for (step, tile, last), image_CX in ahead(runs(), lambda run: self._read(reader, run[1])):
-            if blender is None or column != step.column:
-                column, wide = step.column, work.column(step.column)
-                wanted = Region((step.read.start[0], *wide.start[1:]), wide.stop)
-                blender = Blender(wanted, self.spec.classes, work.rows)
-            blender.add(tile, self._shares(self._scores(image_CX, tile)))
-            if not last:
-                continue
-            blender.finish(step.done)
-            if step.own.size:
-                scores = torch.from_numpy(blender.rows(step.read.start[0], step.read.stop[0]))[None]
-                yield step, self._own_piece(work.grid, step, scores, probabilities, mean=True)
-            blender.forget(max(0, step.write.stop[0] - context))
+        with closing(ahead(runs(), lambda run: self._read(reader, run[1]))) as tiles:
+            for (step, tile, last), image_CX in tiles:
+                if blender is None or column != step.column:
+                    column, wide = step.column, work.column(step.column)
+                    wanted = Region((step.read.start[0], *wide.start[1:]), wide.stop)
+                    blender = Blender(wanted, self.spec.classes, work.rows)
+                blender.add(tile, self._shares(self._scores(image_CX, tile)))
+                if not last:
+                    continue
+                blender.finish(step.done)
+                if step.own.size:
+                    scores = torch.from_numpy(blender.rows(step.read.start[0], step.read.stop[0]))[None]
+                    yield step, self._own_piece(work.grid, step, scores, probabilities, mean=True)
+                blender.forget(max(0, step.write.stop[0] - context))
 
     # --- one tile
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError, SpecError
-from unetkit.core.events import Done, Event, Progress, Saved, Started, Warned
+from unetkit.core.events import Done, Event, Progress, Started, Warned
 from unetkit.core.files import locked, remove_partial
 from unetkit.data.case import Case
 from unetkit.data.discover import images_of
-from unetkit.data.prepare import CaseReader
+from unetkit.predict.image import Part, predict_image
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import Job, plan_jobs
 from unetkit.predict.predictor import Predictor
-from unetkit.predict.sinks import open_sinks
+from unetkit.predict.resume import clear
 
 _REPORT_EVERY = 0.5  # seconds between two progress events within an image
 
@@ -52,13 +51,16 @@ def predict(
     """
     outputs = outputs or OutputOptions()
     sources = images_of(images) if isinstance(images, str | Path) else images
-    jobs = plan_jobs(sources, Path(out), model.legend, outputs)
+    reading = (options or PredictOptions()).reading
+    jobs = plan_jobs(sources, Path(out), model.legend, outputs, reading, model.net.spec.in_channels)
     started = time.monotonic()
     with locked(Path(out)):
         for folder in {target.parent for job in jobs for target in job.targets}:
             remove_partial(folder)
         skipped = tuple(job for job in jobs if not outputs.overwrite and all(t.exists() for t in job.targets))
         todo = [job for job in jobs if job not in skipped]
+        for job in skipped:
+            clear(job.work)  # left by a process that was killed between its last file and this
         yield Started(task="predict", total=len(todo))
         done, failed = (yield from _predict_all(model, todo, options)) if todo else ([], [])
     result = PredictResult(tuple(done), tuple(job.label for job in skipped), tuple(failed))
@@ -69,41 +71,26 @@ def predict(
 def _predict_all(
     model: Model, jobs: Sequence[Job], options: PredictOptions | None
 ) -> Generator[Event, None, tuple[list[Path], list[tuple[str, str]]]]:
-    predictor = Predictor(model.net, options)
+    predictor = Predictor(model.net, options, regions=model.legend.regions)
     yield from predictor.decisions
     clock = _Clock(len(jobs))
     done: list[Path] = []
     failed: list[tuple[str, str]] = []
     for number, job in enumerate(jobs):
         try:
-            yield from _predict_one(model, predictor, job, clock, number)
+            for event in predict_image(model, predictor, job):
+                if not isinstance(event, Part):
+                    yield event
+                elif clock.due():
+                    yield clock.progress(number, event.done, job.name)
         except (DataError, SpecError, MemoryError) as error:
             message = _message(job, error)
             failed.append((job.name, message))
             yield Warned(message=message)
         else:
             done.append(job.label)
-            for target in job.targets:
-                yield Saved(path=str(target), what="prediction")
         yield clock.progress(number + 1, 1.0, job.name)
     return done, failed
-
-
-def _predict_one(
-    model: Model, predictor: Predictor, job: Job, clock: _Clock, number: int
-) -> Generator[Event, None, None]:
-    wants_probabilities = job.probabilities is not None
-    with CaseReader(job.source, model.prepare) as reader:
-        shape = reader.grid.own
-        planned = predictor.plan(reader, wants_probabilities)
-        yield from predictor.remarks(planned)
-        pixels, total = 0, math.prod(shape)
-        with open_sinks(job, shape, model.legend) as sink:
-            for _, piece in predictor.pieces(reader, planned.work, wants_probabilities):
-                sink(piece, reader)
-                pixels += piece.region.size
-                if pixels < total and clock.due():
-                    yield clock.progress(number, pixels / total, job.name)
 
 
 class _Clock:
