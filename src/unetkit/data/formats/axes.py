@@ -135,12 +135,15 @@ def _guessed(path: Path, sizes: tuple[int, ...], names: str) -> str:
         letters = "Z"
     elif known == {"Y", "X"} and len(open_) == 2 and min(lengths) <= MAX_CHANNELS:
         letters = "CZ" if lengths[0] < lengths[1] else "ZC"
-    elif not known:
-        letters = _all_guessed(lengths)
+    else:  # as if nothing were known, if that agrees with what is
+        long = [a for a, n in enumerate(sizes) if n > 1 or a in open_]
+        whole = _all_guessed([sizes[a] for a in long])
+        if all(names[a] in (UNKNOWN, letter) for a, letter in zip(long, whole, strict=bool(whole))):
+            letters = "".join(letter for a, letter in zip(long, whole, strict=bool(whole)) if a in open_)
     if not letters:
         raise DataError(
             f"{path}: nothing says what its axes are ({_described(sizes, names)}); name each, in this order: "
-            f"--axes {'TCZYX'[-len(lengths) :] if not known and len(lengths) <= 5 else 'CZYX'}, for example"
+            f"--axes {'TCZYX'[-sum(n > 1 for n in sizes) :]}, for example"
         )
     found = list(names)
     for axis, letter in zip(open_, letters, strict=True):
