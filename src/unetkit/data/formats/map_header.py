@@ -12,9 +12,14 @@ from unetkit.core.errors import DataError
 from unetkit.data.formats.base import ImageInfo, MapGrid, Mode
 
 
-def one_bit(dataset: Any) -> bool:
-    """Whether pixels are stored as single bits."""
-    return bool(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1")
+def bits(dataset: Any) -> tuple[int, int] | None:
+    """What 0 and 1 are as grey values, where pixels are stored as single bits; else None."""
+    if dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") != "1":
+        return None
+    if dataset.colorinterp[0].name != "palette":
+        return 0, 255
+    colours = dataset.colormap(1)
+    return int(colours[0][0]), int(colours[1][0])
 
 
 def pixel_size(dataset: Any) -> tuple[tuple[float, ...] | None, str]:
@@ -47,11 +52,12 @@ def header(path: Path, dataset: Any) -> ImageInfo:
     alpha = len(colours) > 1 and colours[-1] == "alpha"
     channels = len(colours) - alpha
     mode: Mode = "grey" if channels == 1 else "rgb" if colours[:channels] == ("red", "green", "blue") else "bands"
-    if colours == ("palette",):
+    greys = bits(dataset)
+    if colours == ("palette",) and greys is None:
         mode, channels, kind = "palette", 3, np.dtype(np.uint8)
     nodata = None if dataset.nodata is None else float(dataset.nodata)
-    if nodata is not None and one_bit(dataset):
-        nodata *= 255
+    if nodata in (0, 1) and greys is not None:
+        nodata = float(greys[int(nodata)])
     spacing, unit = pixel_size(dataset)
     height, width = dataset.shape
     return ImageInfo(

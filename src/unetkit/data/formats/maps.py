@@ -31,7 +31,7 @@ from unetkit.data.formats.base import (
     decoding,
     unreadable,
 )
-from unetkit.data.formats.map_header import header, one_bit, pixel_size
+from unetkit.data.formats.map_header import bits, header, pixel_size
 from unetkit.data.formats.spacing import chosen_level
 
 INSTALL = "pip install 'unetkit[geo]'"
@@ -153,7 +153,7 @@ class MapReader(ImageReader):
     def __init__(self, path: Path, dataset: Any, info: ImageInfo) -> None:
         super().__init__(path, info)
         self.dataset = dataset
-        self._one_bit = one_bit(dataset)
+        self._bits = bits(dataset)
         self._has_mask = any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0])
         self._by_index = info.mode == "palette" and dataset.nodata is not None
 
@@ -166,7 +166,7 @@ class MapReader(ImageReader):
             array: Array = self.dataset.read(bands, window=_window(region))
         if self.info.mode == "palette" and palette == "colours":
             return self._colours()[:, array[0]]
-        return array * np.uint8(255) if self._one_bit else array
+        return array if self._bits is None else np.array(self._bits, np.uint8)[array]
 
     def _colours(self) -> Array:
         """(3, n) uint8 colours of the palette."""
