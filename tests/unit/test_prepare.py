@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scipy import ndimage
 
 from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.prepare import CaseReader, PreparePlan, fit, normalise
-from unetkit.data.statistics import Pixels, image_statistics
+from unetkit.data.statistics import Pixels, blocks, image_statistics
 
 
 def _save(path: Path, array: np.ndarray) -> Path:
@@ -230,3 +232,131 @@ def test_real_images(shared_data: Callable[[str], Path], name: str) -> None:
     assert abs(image.mean()) < 0.02
     assert abs(image.std() - 1) < 0.02
     assert np.abs(image).max() < 8
+
+
+def _volume(path: Path, seed: int = 0, spacing: tuple[float, ...] = (1.0, 1.0, 3.0), codes: str = "LPS") -> Path:
+    """A NIfTI file of smooth voxels whose axes point as `codes` say."""
+    rng = np.random.default_rng(seed)
+    voxels = ndimage.gaussian_filter(rng.normal(size=(20, 16, 9)), 1.5).astype(np.float32)
+    turn = nibabel.orientations.inv_ornt_aff(
+        nibabel.orientations.ornt_transform(
+            nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(tuple(codes))
+        ),
+        voxels.shape,
+    )
+    nibabel.save(nibabel.Nifti1Image(voxels, turn @ np.diag([*spacing, 1.0])), path)
+    return path
+
+
+def test_a_volume_is_seen_on_the_grid_of_the_plan_region_by_region(tmp_path: Path) -> None:
+    path = _volume(tmp_path / "a.nii")
+    own = np.asarray(nibabel.load(path).dataobj)
+    plan = PreparePlan(spacing=(1.0, 1.6, 3.0), unit="mm")
+    with CaseReader(path, plan) as reader:
+        assert (reader.shape, reader.grid.own) == ((20, 10, 9), (20, 16, 9))
+        assert reader.spacing == pytest.approx((1.0, 1.6, 3.0))
+        assert reader.notes == ()
+        whole = reader.read(reader.whole)
+        # statistics are those of the file, whatever the grid
+        np.testing.assert_allclose(reader.statistics.mean, own.mean(), atol=1e-6)
+        for region in (Region((3, 2, 1), (9, 10, 8)), Region((0, 0, 0), (1, 1, 1))):
+            np.testing.assert_array_equal(reader.read(region), whole[(slice(None), *region.slices)])
+        scores = reader.grid.back(whole, reader.whole, Region.of(reader.grid.own))
+    assert np.corrcoef(scores.ravel(), own.ravel())[0, 1] > 0.98
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SAL", "IRP"])
+def test_volumes_that_lie_differently_are_seen_alike(tmp_path: Path, codes: str) -> None:
+    path = _volume(tmp_path / "a.nii", codes=codes)
+    plan = PreparePlan(orientation="RAS", normalise="none")
+    with CaseReader(path, plan) as reader:
+        found = reader.read(reader.whole)[0]
+    np.testing.assert_array_equal(found, nibabel.as_closest_canonical(nibabel.load(path)).get_fdata(dtype=np.float32))
+
+
+def test_units_of_length_are_turned_into_each_other_and_what_is_unknown_is_said(tmp_path: Path) -> None:
+    path = _volume(tmp_path / "a.nii")
+    with CaseReader(path, PreparePlan(spacing=(2000.0, 1000.0, 3000.0), unit="µm")) as reader:
+        assert reader.shape == (10, 16, 9)
+    with CaseReader(path, PreparePlan(spacing=(2.0, 1.0, 3.0), unit="degree")) as reader:
+        assert reader.shape == (20, 16, 9)
+        assert reader.notes == ("its spacing is in mm, the network's in degree: it is taken to be 2 × 1 × 3 degree",)
+    stack = tmp_path / "b.tif"
+    tifffile.imwrite(stack, _random(5, 20, 30), photometric="minisblack", metadata={"axes": "ZYX"})
+    with CaseReader(stack, PreparePlan(spacing=(2.0, 1.0, 1.0), unit="µm", orientation="RAS")) as reader:
+        assert reader.grid.identity
+        assert reader.notes[0] == "its spacing is not known: it is taken to be 2 × 1 × 1 µm, as the network expects"
+        assert reader.notes[1] == "where its axes point is not known: they are taken to be RAS"
+    with pytest.raises(DataError, match=r"a\.nii: images are resampled to 2 spacings .* this one has 3 axes"):
+        CaseReader(path, PreparePlan(spacing=(1.0, 1.0)))
+
+
+def test_a_window_is_measured_on_the_foreground_of_the_set(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    sources, organ = [], []
+    for _ in range(3):
+        scan = np.full((12, 40, 40), -1000, np.int16)
+        inside = np.zeros(scan.shape, bool)
+        inside[3:9, 10:30, 10:30] = True
+        scan[inside] = rng.normal(50, 20, inside.sum())
+        organ.append(scan[inside])
+        reader = CaseReader(scan, PreparePlan(normalise="none"), ndim=3)
+        sources.append(reader.pixels(lambda region, inside=inside: inside[region.slices]))
+    plan = fit(PreparePlan(normalise="set", method="window"), sources)
+    low, high = np.percentile(np.concatenate(organ), (0.5, 99.5))
+    assert plan.low == pytest.approx((low,), abs=1)
+    assert plan.high == pytest.approx((high,), abs=1)
+    assert plan.mean == pytest.approx((50,), abs=1)
+    reader = CaseReader(scan, plan, ndim=3)
+    assert reader.read(reader.whole).min() == pytest.approx((plan.low[0] - plan.mean[0]) / plan.std[0], rel=1e-5)
+    nothing = [reader.pixels(lambda region: np.zeros(region.shape, bool))]
+    with pytest.raises(DataError, match=r"masks of the training set have none of them; mark some"):
+        fit(PreparePlan(normalise="set", method="window"), nothing)
+
+
+@pytest.mark.parametrize("name", ["chunk", "backwards", "plain"])
+def test_blocks_partition_an_image_in_the_order_of_its_file(name: str) -> None:
+    shape, chunk = (50, 64, 70), (16, 16, 16) if name == "chunk" else None
+    seen = np.zeros(shape, int)
+    regions = list(blocks(shape, chunk, name == "backwards", 20_000))
+    for region in regions:
+        assert region.size <= 20_000 * (1 if chunk is None else 4)
+        seen[region.slices] += 1
+    assert (seen == 1).all()
+    first = regions[0]
+    assert first.shape == {"chunk": (16, 16, 64), "backwards": (50, 64, 6), "plain": (4, 64, 70)}[name]
+
+
+def test_statistics_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = _random(90, 70).astype(np.float32)
+    plan = PreparePlan(method="percentile")
+    whole = CaseReader(image, plan).statistics
+    monkeypatch.setattr("unetkit.data.statistics.BLOCK", 500)
+    parts = CaseReader(image, plan).statistics
+    for name in ("mean", "std", "low", "high"):
+        np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-6)
+
+
+def test_settings_of_the_grid_that_make_no_sense() -> None:
+    for values, message in (
+        ({"spacing": (1.0, 0.0)}, "spacing holds one length above 0 per axis"),
+        ({"orientation": "RAP"}, "three letters, one of L or R"),
+        ({"orientation": "ras"}, "such as RAS, not 'ras'"),
+        ({"method": "window"}, "it goes with normalise 'set', not 'image'"),
+        ({"colour": "tokens", "normalise": "none", "spacing": (1.0,)}, "cannot be resampled"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            PreparePlan.parse(values, "plan.json")
+
+
+def test_what_holds_nothing_in_a_map_is_left_out(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    source = next((shared_data("geo") / "images").glob("*.tif"))
+    with rasterio.open(source) as dataset:
+        pixels, profile = dataset.read(), dataset.profile
+    pixels[:, :300] = 0
+    with rasterio.open(tmp_path / "cut.tif", "w", **(profile | {"nodata": 0})) as dataset:
+        dataset.write(pixels)
+    with CaseReader(tmp_path / "cut.tif", PreparePlan(method="percentile")) as reader:
+        assert reader.statistics.mean[0] == pytest.approx(np.clip(pixels[:, 300:], 0, 1e9).mean(), rel=0.02)
+        assert not reader.read(Region((0, 0), (300, 900))).any()

@@ -181,14 +181,16 @@ def unit_scale(unit: str, wanted: str) -> float | None:
 
 
 def _doubts(info: ImageInfo, plan: PreparePlan, array: bool) -> tuple[str, ...]:
-    """What the plan asks of an image and its header does not tell; an `array` lies as its owner says."""
+    """What the plan asks of an image and its header does not tell; an `array` has no header to tell."""
+    if array:
+        return ()
     target = "" if plan.spacing is None else f"{' × '.join(f'{v:g}' for v in plan.spacing)} {plan.unit}".rstrip()
     notes = []
     if target and info.spacing is None:
         notes.append(f"its spacing is not known: it is taken to be {target}, as the network expects")
     elif target and unit_scale(info.unit, plan.unit) is None:
         notes.append(f"its spacing is in {info.unit}, the network's in {plan.unit}: it is taken to be {target}")
-    if plan.orientation and not array and not codes_of(info) and len(info.shape) == 3:
+    if plan.orientation and not codes_of(info) and len(info.shape) == 3:
         notes.append(f"where its axes point is not known: they are taken to be {plan.orientation}")
     return tuple(notes)
 
@@ -237,8 +239,9 @@ class CaseReader:
     prepared image. notes: what the plan asks and the header does not tell, in sentences for the user.
 
     An array has `ndim` axes of space, and perhaps one of channels before or behind them: (H, W), (H, W, C), (C, H, W).
-    Which it is, is told by the number of channels; a fourth channel beside three colours (alpha) is left out. Use as a
-    context manager, or `close` it.
+    Which it is, is told by the number of channels; a fourth channel beside three colours (alpha) is left out. It is
+    taken to have the spacing and the orientation of the plan (a `Case` can say its own). Use as a context manager, or
+    `close` it.
 
     Raises DataError: an unreadable file, channel files of different sizes, channels or axes the plan's network cannot
     take, an array of a shape or type that is no image.

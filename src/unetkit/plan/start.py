@@ -34,4 +34,6 @@ def prepared_as(earlier: Plan | None, prepare: PreparePlan, request: Request) ->
     if earlier is None or (earlier.prepare.channels, earlier.prepare.colour) != (prepare.channels, prepare.colour):
         return prepare, {}
     why = f"as in {request.start}, whose weights know such images"
-    return earlier.prepare, dict.fromkeys(("prepare.normalise", "prepare.method"), why)
+    fields = ["prepare.normalise", "prepare.method"]
+    fields += [f"prepare.{name}" for name in ("spacing", "orientation") if getattr(earlier.prepare, name)]
+    return earlier.prepare, dict.fromkeys(fields, why)
