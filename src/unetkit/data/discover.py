@@ -57,14 +57,13 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
     """
     if not isinstance(data, str | Path):
         return read_samples(data)
-    found = with_words(_with_names(_discover(Path(data), reading)))
-    if reading == AS_THEY_ARE:
-        return found
 
     def read_so(cases: Sequence[Case]) -> tuple[Case, ...]:
         return tuple(dataclasses.replace(case, reading=reading) for case in cases)
 
-    return dataclasses.replace(found, cases=read_so(found.cases), unlabelled_cases=read_so(found.unlabelled_cases))
+    found = _discover(Path(data), reading)
+    found = dataclasses.replace(found, cases=read_so(found.cases), unlabelled_cases=read_so(found.unlabelled_cases))
+    return with_words(_with_names(found))
 
 
 def _with_names(found: Discovery) -> Discovery:

@@ -114,8 +114,8 @@ def _score(
     case, path = entry.case, entry.prediction.path
     truth, mask = case_mask(case, legend), case_mask(Case(case.id, (), entry.prediction.label), legend)
     if isinstance(case.label, WordLabel) and is_mask_table(path):  # what is a word in the truth, goes by its name here
-        values = {entry.name: entry.value for entry in legend.classes if isinstance(entry.value, int)}
-        mask = replace(mask, array=read_prediction_rows(path, values))
+        known = {entry.name: entry.value for entry in legend.classes if isinstance(entry.value, int)}
+        mask = replace(mask, array=read_prediction_rows(path, known))
     label_X, _ = encode(truth, legend, case.mask_where)
     raw, space = mask.array, units(label_X.ndim)
     if mask.shape != label_X.shape:
