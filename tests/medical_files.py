@@ -117,3 +117,28 @@ def write_series(folder: Path, array: np.ndarray, affine: np.ndarray, seed: int 
         found.PixelData = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
         found.save_as(folder / f"IM{names[k]:04d}.dcm", enforce_file_format=True)
     return folder
+
+
+def multi_frame(path: Path, array: np.ndarray, heights: list[float] | None) -> Path:
+    """An enhanced file of several frames; without heights, one that does not say where they lie."""
+    from pydicom.dataset import Dataset
+    from pydicom.uid import EnhancedMRImageStorage
+
+    found = data_set(array.shape[1], array.shape[0], "MR", SOPClassUID=EnhancedMRImageStorage)
+    found.NumberOfFrames = array.shape[2]
+    found.PixelData = np.ascontiguousarray(array.T).tobytes()
+    if heights is not None:
+        shared, measures, turn = Dataset(), Dataset(), Dataset()
+        measures.PixelSpacing, measures.SliceThickness = [1.5, 0.5], 3
+        turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [turn]
+        found.SharedFunctionalGroupsSequence = [shared]
+        found.PerFrameFunctionalGroupsSequence = []
+        for height in heights:
+            frame, position, values = Dataset(), Dataset(), Dataset()
+            position.ImagePositionPatient = [1, 2, height]
+            values.RescaleSlope, values.RescaleIntercept = 2, 1
+            frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [values]
+            found.PerFrameFunctionalGroupsSequence.append(frame)
+    found.save_as(path, enforce_file_format=True)
+    return path

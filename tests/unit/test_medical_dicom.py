@@ -10,7 +10,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from medical_files import TILTED, affine_of, data_set, write_series
+from medical_files import TILTED, affine_of, data_set, multi_frame, write_series
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.discover import discover
@@ -132,31 +132,6 @@ def test_one_slice_is_an_image(tmp_path: Path) -> None:
     info = probe(tmp_path / "m.nii.gz")
     assert info.shape == (9, 7)
     np.testing.assert_allclose(info.affine, reader.info.affine, atol=1e-5)
-
-
-def multi_frame(path: Path, array: np.ndarray, heights: list[float] | None) -> Path:
-    """An enhanced file of several frames; without heights, one that does not say where they lie."""
-    from pydicom.dataset import Dataset
-    from pydicom.uid import EnhancedMRImageStorage
-
-    found = data_set(array.shape[1], array.shape[0], "MR", SOPClassUID=EnhancedMRImageStorage)
-    found.NumberOfFrames = array.shape[2]
-    found.PixelData = np.ascontiguousarray(array.T).tobytes()
-    if heights is not None:
-        shared, measures, turn = Dataset(), Dataset(), Dataset()
-        measures.PixelSpacing, measures.SliceThickness = [1.5, 0.5], 3
-        turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-        shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [turn]
-        found.SharedFunctionalGroupsSequence = [shared]
-        found.PerFrameFunctionalGroupsSequence = []
-        for height in heights:
-            frame, position, values = Dataset(), Dataset(), Dataset()
-            position.ImagePositionPatient = [1, 2, height]
-            values.RescaleSlope, values.RescaleIntercept = 2, 1
-            frame.PlanePositionSequence, frame.PixelValueTransformationSequence = [position], [values]
-            found.PerFrameFunctionalGroupsSequence.append(frame)
-    found.save_as(path, enforce_file_format=True)
-    return path
 
 
 def test_files_of_several_frames(tmp_path: Path) -> None:
