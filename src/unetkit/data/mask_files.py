@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
-from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image
+from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image, suffixes
 from unetkit.data.formats.records import is_wave_file, read_waves
 from unetkit.data.formats.rows import is_mask_table, read_mask_rows
 from unetkit.data.legend import UNANNOTATED, Colour
@@ -171,10 +171,12 @@ def _image_mask(reader: ImageReader, over: ImageInfo | None) -> MaskReader:
         return _stack_mask(reader)
     if info.channels == 1:
         return MaskReader(path, info.shape, lambda r: whole_numbers(reader.read(r)[0], path), info=info)
-    if info.channels != 3 or (info.mode == "bands" and _binary(reader)):
+    if info.channels != 3:
         return _channel_mask(reader)
     if all(_grey(reader.read(region), path) for region in blocks_of(info)):
         return MaskReader(path, info.shape, lambda r: whole_numbers(reader.read(r)[1], path), info=info)
+    if _binary(reader, path.name.lower().endswith(suffixes("image"))):  # no colours that anyone could see
+        return _channel_mask(reader)
     if info.dtype != "uint8":
         raise DataError(
             f"{path}: coloured masks are read with 8 bits per channel, this one has {info.dtype}; convert it"
@@ -279,9 +281,10 @@ def _check_parts(parts: Sequence[str], where: Path) -> None:
         )
 
 
-def _binary(reader: ImageReader) -> bool:
-    """Whether the file holds nothing but 0 and 1."""
-    return all(bool((reader.read(region) <= 1).all()) for region in blocks_of(reader.info))
+def _binary(reader: ImageReader, picture: bool) -> bool:
+    """Whether the file holds nothing but 0 and 1; where it is no picture, 0 and 255 will do."""
+    values = [0, 1] if picture else [0, 1, 255]
+    return all(bool(np.isin(reader.read(region), values).all()) for region in blocks_of(reader.info))
 
 
 def _only_alpha(reader: ImageReader) -> bool:
