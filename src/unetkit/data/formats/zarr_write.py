@@ -29,7 +29,7 @@ from unetkit.data.formats.zarr_arrays import METADATA, pyramid_of
 LABELS = "segmentation"
 _CHUNK = {1: (65536,), 2: (512, 512), 3: (64, 64, 64)}
 _SMALLEST = 256  # no level has sides that are all shorter than half of this
-_STEP = 1 << 22  # elements of a coarser level that are made at once
+_STEP = 1 << 20  # elements of a coarser level that are made at once
 _OURS = {"_creator": {"name": "unetkit"}}
 
 
