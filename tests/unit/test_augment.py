@@ -15,6 +15,7 @@ from unetkit.augment.draw import Draws, draw
 from unetkit.augment.intensity import change_intensity
 from unetkit.augment.plan import AugmentPlan
 from unetkit.augment.warp import mirrored, warp
+from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
 
 OFF = AugmentPlan(
@@ -211,3 +212,27 @@ def test_turning_one_change_off_leaves_the_others() -> None:
     assert np.array_equal(a.gain_B, b.gain_B)
     assert np.array_equal(a.elastic_BDG, b.elastic_BDG)
     assert np.array_equal(np.abs(np.linalg.det(a.matrix_BDD)), np.abs(np.linalg.det(b.matrix_BDD)))
+
+
+def test_thick_slices_are_changed_in_their_plane_alone_and_all_alike() -> None:
+    plan = AugmentPlan(flip=False, turn=False, fixed=(2,), aspect=(1.0, 1.0, 5.0), elastic=3.0, elastic_spacing=8)
+    draws = draw(plan, (16, 16, 6), [numpy_generator(3, "sample", i) for i in range(4)])
+    assert (draws.matrix_BDD[:, 2] == [0, 0, 1]).all()
+    assert (draws.matrix_BDD[:, :, 2] == [0, 0, 1]).all()
+    assert not np.allclose(draws.matrix_BDD[:, 0, 1], 0), "it is turned in the plane"
+    assert draws.elastic_BDG is not None
+    assert draws.elastic_BDG.shape[-1] == 1
+    assert (draws.elastic_BDG[:, 2] == 0).all()
+    # a volume whose slices are all one picture stays so, and what differs between slices is not mixed
+    picture, label = scene(2, 40)
+    slices = torch.arange(8.0)
+    volume = torch.stack([picture[..., None].expand(1, 40, 40, 8)[0], slices.expand(40, 40, 8)])
+    out, mask = warp([volume] * 4, [label[..., None].expand(40, 40, 8)] * 4, [(20, 20, 4)] * 4, (16, 16, 6), draws)
+    assert torch.allclose(out[:, 1], slices[1:7].expand_as(out[:, 1]), atol=1e-5)
+    assert torch.allclose(out[:, 0], out[:, 0, :, :, :1].expand_as(out[:, 0]), atol=1e-5)
+    assert torch.equal(mask, mask[..., :1].expand_as(mask))
+
+
+def test_axes_that_stay_are_counted_from_0() -> None:
+    with pytest.raises(PlanError, match=r"augment\.fixed|fixed.*three at most"):
+        AugmentPlan.parse({"fixed": (3,)}, "test")

@@ -24,7 +24,7 @@ def with_grid(plan: PreparePlan, facts: Fingerprint) -> tuple[PreparePlan, dict[
     if plan.colour == "tokens":
         return plan, {}
     orientation, why = _orientation(facts.cases)
-    oriented = plan.model_copy(update={"orientation": orientation})
+    oriented = plan.model_copy(update={"orientation": orientation, "spacing": None})
     spacing, unit, why_spacing = _spacing(facts, oriented)
     return oriented.model_copy(update={"spacing": spacing, "unit": unit}), why | why_spacing
 
