@@ -146,8 +146,8 @@ def rasterised(path: Path, spans: Sequence[Span], info: ImageInfo, notes: tuple[
     """Intervals as a label of the signal of `info`. Raises DataError: beyond the signal, two classes that overlap."""
     if len(info.shape) != 1:
         raise DataError(
-            f"{path}: intervals are labels of signals, and the image here has {len(info.shape)} axes; if one of them is "
-            "that of channels, say so: --axes CT, or TC"
+            f"{path}: intervals are labels of signals, and the image here has {len(info.shape)} axes; if one of them "
+            "is that of channels, say so: --axes CT, or TC"
         )
     (length,) = info.shape
     words = tuple(sorted({span.word for span in spans}))
