@@ -222,7 +222,7 @@ class Legend(Config):
         used = np.bincount(label_YX.reshape(-1), minlength=256) > 0
         if (unknown := np.flatnonzero(used & ~known)).size:
             raise ValueError(f"the label has the index {unknown[0]}, but the legend has {len(self.classes)} classes")
-        if self.channels == 1:
+        if self.channels == 1 and not self.apart:
             return table[:, 0][label_YX]
         return np.stack([table[:, channel][label_YX] for channel in range(self.channels)])
 
