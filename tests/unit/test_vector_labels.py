@@ -325,3 +325,21 @@ def test_missing_packages_are_named_with_what_installs_them(tmp_path: Path, monk
     monkeypatch.setitem(sys.modules, "shapely", None)
     with pytest.raises(MachineError, match=r"shapely is not installed: pip install 'unetkit\[geo\]'"):
         rasterised(path, PICTURE)
+
+
+def test_large_areas_are_drawn_in_bands_as_if_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rasterio.features import rasterize
+
+    rng = np.random.default_rng(6)
+    rows = []
+    for n in range(12):
+        ring = shapely.Point(rng.random(2) * (30, 20)).buffer(4 + 3 * rng.random())
+        hole = shapely.Point(ring.centroid).buffer(1.7)
+        rows.append((ring.difference(hole), {"class": n + 1}))
+    expected_YX = rasterize([(g, p["class"]) for g, p in rows], out_shape=(20, 30), dtype="uint8")
+    path = geojson(tmp_path / "a.geojson", rows)
+    monkeypatch.setattr("unetkit.data.formats.vector.BAND", 3)
+    monkeypatch.setattr("unetkit.data.formats.vector.LARGE", 10)
+    with open_vector(path, PICTURE) as reader:
+        np.testing.assert_array_equal(reader.read()[0], expected_YX)
+        np.testing.assert_array_equal(reader.read(Region((5, 9), (16, 21)))[0], expected_YX[5:16, 9:21])

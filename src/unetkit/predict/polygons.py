@@ -72,7 +72,7 @@ def areas(finished: Finished, block: int = BLOCK) -> Iterator[Area]:
     classes: dict[int, int] = {}  # of objects that wait
 
     def made(key: int, polygon: Geometry) -> Area:
-        return Area(_cleaned(polygon), classes.pop(key), key) if whole else Area(_cleaned(polygon), key, 0)
+        return Area(polygon, classes.pop(key), key) if whole else Area(polygon, key, 0)
 
     for top in range(0, height, block):
         bottom = min(height, top + block)
@@ -97,7 +97,7 @@ def areas(finished: Finished, block: int = BLOCK) -> Iterator[Area]:
                 if bottom < height and part.bounds[3] >= bottom:
                     following.setdefault(key, []).append(part)
                 else:
-                    yield made(key, part)
+                    yield made(key, _cleaned(part))
         waiting = following
 
 
@@ -150,15 +150,15 @@ def _reaches(polygon: Geometry, region: Region, height: int, width: int) -> bool
 def _cleaned(geometry: Geometry) -> Geometry:
     """Without the points in the middle of straight edges, which joining leaves at the borders of blocks."""
     shapely = geometry_modules()
-    parts = [
-        shapely.Polygon(_corners(part.exterior), [_corners(ring) for ring in part.interiors])
-        for part in shapely.get_parts(geometry)
-    ]
-    return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
-
-
-def _corners(ring: Geometry) -> NDArray[np.float64]:
-    points_N2 = np.asarray(ring.coords)[:-1]
-    before, after = points_N2 - np.roll(points_N2, 1, 0), np.roll(points_N2, -1, 0) - points_N2
-    turns: NDArray[np.float64] = points_N2[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
-    return turns
+    rings, part_of = shapely.get_rings(shapely.get_parts(geometry), return_index=True)
+    points_N2, ring_of = shapely.get_coordinates(rings, return_index=True)
+    first = np.flatnonzero(np.diff(ring_of, prepend=-1))
+    last = np.append(first[1:], len(ring_of)) - 1  # the first point once more
+    before, after = np.arange(len(ring_of)) - 1, np.arange(len(ring_of)) + 1
+    before[first] = last - 1
+    (dx, dy), (ex, ey) = (points_N2 - points_N2[before]).T, (points_N2[after % len(points_N2)] - points_N2).T
+    turns = dx * ey != dy * ex
+    turns[last] = False
+    corners = shapely.linearrings(points_N2[turns], indices=ring_of[turns])
+    parts = shapely.polygons(corners, indices=part_of)
+    return parts[0] if len(parts) == 1 else shapely.multipolygons(parts)

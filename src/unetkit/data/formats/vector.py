@@ -26,6 +26,10 @@ SUFFIXES = (".geojson", ".gpkg", ".shp")
 """Suffixes of vector labels; a .json may be one, too, which its first bytes tell (`is_vector`)."""
 LATITUDES = (-180.0, -90.0, 180.0, 90.0)
 HEAD = 4096
+BAND = 256
+"""Rows that are drawn at once."""
+LARGE = 1000
+"""Points from which on an area is cut to the band."""
 
 
 def is_vector(path: Path) -> bool:
@@ -106,30 +110,45 @@ def rasterised(
 
 
 class VectorReader(ImageReader):
-    """Areas, in pixels of their image, drawn as they are asked for: the areas are held, pixels are not."""
+    """Areas, in pixels of their image, drawn as they are asked for: the areas are held, pixels are not.
+
+    Drawn are bands of the image's rows, each as wide as the region. Of areas with many points only what lies near the
+    band is handed to GDAL, whose time grows with the rows times the points. Bands begin at the same rows whatever the
+    region, and all are moved by whole pixels, so that parts are bit for bit those of the whole.
+    """
 
     def __init__(self, path: Path, info: ImageInfo, geometries: Array, values: Array) -> None:
         super().__init__(path, info)
+        self._shapely = geometry_modules()
         self._geometries, self._values = geometries, values
-        self._tree = geometry_modules().STRtree(geometries)
+        self._large = self._shapely.get_num_coordinates(geometries) > LARGE
+        self._tree = self._shapely.STRtree(geometries)
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:  # noqa: ARG002  (has neither)
-        from rasterio.features import rasterize
-
         (top, left), (bottom, right) = region.start, region.stop
         label_YX = np.zeros(region.shape, self.info.dtype)
-        box = geometry_modules().box(left, top, right, bottom)
-        touched = np.sort(self._tree.query(box))
-        if region.size and touched.size:
-            # moved by whole pixels, which is exact: parts are bit for bit those of the whole
-            shapes = zip(_moved(self._geometries[touched], left, top), self._values[touched].tolist(), strict=True)
-            rasterize(shapes, out=label_YX)
+        for begin in range(top // BAND * BAND, bottom, BAND):
+            low, high = max(top, begin), min(bottom, begin + BAND)
+            touched = np.sort(self._tree.query(self._shapely.box(left, low, right, high)))
+            if region.size and touched.size:
+                self._draw(label_YX[low - top : high - top], touched, begin, (low, left))
         return label_YX[None]
 
+    def _draw(self, label_YX: Array, touched: Array, begin: int, corner: tuple[int, int]) -> None:
+        from rasterio.features import rasterize
 
-def _moved(geometries: Array, left: int, top: int) -> Array:
-    moved: Array = geometry_modules().transform(geometries, lambda points_N2: points_N2 - np.array([left, top]))
-    return moved
+        geometries, values = self._geometries[touched], self._values[touched]
+        if (large := self._large[touched]).any():
+            x0, _, x1, _ = self._shapely.total_bounds(geometries[large])
+            near = (x0 - 1, begin - 1, x1 + 1, begin + BAND + 1)
+            geometries[large] = self._shapely.clip_by_rect(geometries[large], *near)
+            there = ~self._shapely.is_empty(geometries)
+            geometries, values = geometries[there], values[there]
+        low, left = corner
+        moved = self._shapely.transform(geometries, lambda points_N2: points_N2 - np.array([left, low]))
+        if len(moved):
+            out_YX = np.zeros(label_YX.shape, label_YX.dtype)
+            label_YX[:] = rasterize(zip(moved, values.tolist(), strict=True), out=out_YX)
 
 
 def _numbered(names: Mapping[str, int | None]) -> dict[str, int]:
