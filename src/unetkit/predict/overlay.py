@@ -1,12 +1,13 @@
-"""The prediction drawn over its image: transparent colours with solid outlines. At most 4096 pixels a side.
+"""The prediction drawn over its image: transparent colours with solid outlines, of each object where there are any.
 
-Of a volume, its three middle planes are drawn side by side.
+At most 4096 pixels a side: of larger images every n-th pixel is shown. Of a volume, its three middle planes are drawn
+side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +18,88 @@ from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import create_image
 from unetkit.data.legend import Legend
-from unetkit.predict.predictor import Piece, Reader
+from unetkit.predict.finished import Finished
 
 LONGEST = 4096
 OPACITY = 0.35
 SIDE = 512  # pixels of the longest side of a volume
 GAP = 8  # black pixels between planes
+BAND = 1 << 22  # pixels read at once
 
 
-@contextmanager
-def overlay_sink(path: Path, shape: tuple[int, ...], legend: Legend) -> Iterator[Callable[[Piece, Reader], None]]:
-    """Collects every n-th pixel of the image and of its labels, and draws them into `path` (PNG, RGB) at the end."""
+def write_overlay(path: Path, finished: Finished) -> None:
+    """Draw a prediction over its image into `path` (PNG, RGB). Raises ValueError: the image is not at hand, or a
+    signal."""
+    ndim = len(finished.info.shape)
+    if finished.image is None or ndim not in (2, 3):
+        raise ValueError(f"overlays are drawn of images and volumes, with the image; this has {ndim} axes")
+    picture = _image(finished) if ndim == 2 else _planes(finished)
+    with create_image(path, picture.shape[1:], 3, "uint8") as writer:
+        writer.write(Region.of(picture.shape[1:]), picture)
+
+
+def _image(finished: Finished) -> NDArray[np.uint8]:
+    """Every n-th pixel, read band by band."""
+    shape = finished.info.shape
     step = -(-max(shape) // LONGEST)
     small = tuple(-(-n // step) for n in shape)
-    label_YX = np.full(small, IGNORE, np.uint8)
-    image: list[NDArray[np.float16]] = []  # one canvas per channel, made when the channels are known
-
-    def write(piece: Piece, reader: Reader) -> None:
-        start = tuple(-(-a // step) for a in piece.region.start)
-        stop = tuple(-(-b // step) for b in piece.region.stop)
-        where = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-        take = tuple(slice(a * step - b, None, step) for a, b in zip(start, piece.region.start, strict=True))
-        channels = reader.read(piece.region)
+    label_YX, ids_YX = np.full(small, IGNORE, np.uint8), np.zeros(small, np.uint32)
+    image: list[NDArray[Any]] = []  # one canvas per channel, made when their type is known
+    for rows, region in _bands(shape, step):
+        label_YX[rows] = finished.labels(region)[::step, ::step]
+        ids_YX[rows] = label_YX[rows] if finished.objects is None else finished.objects(region)[::step, ::step]
+        channels = _pixels(finished, region)
         if not image:
-            image.extend(np.zeros(small, np.float16) for _ in (range(3) if len(channels) == 3 else range(1)))
-        label_YX[where] = piece.label_X[take]
-        for number, canvas in enumerate(image):
-            canvas[where] = np.clip(channels[number][take], -1000, 1000)
-
-    with create_image(path, (small[0], small[1]), 3, "uint8") as writer:
-        yield write
-        writer.write(Region.of(small), draw(np.stack(image), label_YX, legend))
+            image.extend(np.zeros(small, channels.dtype) for _ in (range(3) if len(channels) == 3 else range(1)))
+        for canvas, pixels in zip(image, channels, strict=False):
+            canvas[rows] = pixels[::step, ::step]
+    return draw(image, label_YX, finished.legend, ids_YX=ids_YX)
 
 
-@contextmanager
-def planes_sink(
-    path: Path, shape: tuple[int, ...], legend: Legend, spacing: tuple[float, ...] | None
-) -> Iterator[Callable[[Piece, Reader], None]]:
-    """Collects the three planes through the middle of a volume, and draws them side by side, as large as they are.
+def _bands(shape: tuple[int, ...], step: int) -> Iterator[tuple[slice, Region]]:
+    """Rows of the small picture, and what of the image they show."""
+    rows = max(1, BAND // (step * shape[1]))
+    for start in range(0, shape[0], rows * step):
+        stop = min(start + rows * step, shape[0])
+        yield slice(start // step, -(-stop // step)), Region((start, 0), (stop, shape[1]))
+
+
+def _planes(finished: Finished) -> NDArray[np.uint8]:
+    """The three planes through the middle, side by side, as large as they are.
 
     Each plane is seen along one axis of the array, the later of the other two upwards. Voxels that are not cubes are
     drawn as long as they are. Of several channels, the first is shown.
     """
-    middle = tuple(n // 2 for n in shape)
-    labels = [np.full(shape[:axis] + shape[axis + 1 :], IGNORE, np.uint8) for axis in range(3)]
-    images = [np.zeros(label.shape, np.float32) for label in labels]
-
-    def write(piece: Piece, reader: Reader) -> None:
-        region, image_X = piece.region, None
-        for axis, number in enumerate(middle):
-            if region.start[axis] <= number < region.stop[axis]:
-                image_X = reader.read(region)[0] if image_X is None else image_X
-                where = tuple(part for a, part in enumerate(region.slices) if a != axis)
-                labels[axis][where] = piece.label_X.take(number - region.start[axis], axis)
-                images[axis][where] = image_X.take(number - region.start[axis], axis)
-
-    yield write
-    contrast = np.percentile(np.concatenate([image.reshape(-1) for image in images]), (0.5, 99.5))
-    planes = []
-    for axis, (image_X, label_X) in enumerate(zip(images, labels, strict=True)):
+    shape = finished.info.shape
+    parts: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
+    for axis in range(3):
         sides = [a for a in range(3) if a != axis]
-        index = np.ix_(*(_places(a, shape, spacing) for a in sides))
-        drawn = draw(np.rot90(image_X[index])[None], np.rot90(label_X[index]), legend, contrast)
-        planes.append(drawn)
+        thin = Region(
+            tuple(shape[a] // 2 if a == axis else 0 for a in range(3)),
+            tuple(shape[a] // 2 + 1 if a == axis else shape[a] for a in range(3)),
+        )
+        label_X = finished.labels(thin).squeeze(axis)
+        ids_X = label_X if finished.objects is None else finished.objects(thin).squeeze(axis)
+        image_X = _pixels(finished, thin)[0].squeeze(axis)
+        index = np.ix_(*(_places(a, shape, finished.info.spacing) for a in sides))
+        parts.append((np.rot90(image_X[index]), np.rot90(label_X[index]), np.rot90(ids_X[index])))
+    contrast = _contrast([image_X for image_X, _, _ in parts])
+    planes = [draw([image_X], label_X, finished.legend, contrast, ids_X) for image_X, label_X, ids_X in parts]
     height = max(plane.shape[1] for plane in planes)
-    pad = [np.zeros((3, height, GAP), np.uint8)] * 2
-    parts: list[NDArray[np.uint8]] = []
-    for plane, gap in zip(planes, [*pad, np.zeros((3, height, 0), np.uint8)], strict=True):
-        parts += [np.pad(plane, ((0, 0), (0, height - plane.shape[1]), (0, 0))), gap]
-    picture = np.concatenate(parts, axis=2)
-    with create_image(path, picture.shape[1:], 3, "uint8") as writer:
-        writer.write(Region.of(picture.shape[1:]), picture)
+    width = sum(plane.shape[2] for plane in planes) + 2 * GAP
+    picture, left = np.zeros((3, height, width), np.uint8), 0
+    for plane in planes:
+        picture[:, : plane.shape[1], left : left + plane.shape[2]] = plane
+        left += plane.shape[2] + GAP
+    return picture
+
+
+def _pixels(finished: Finished, region: Region) -> NDArray[Any]:
+    """The raw pixels of a region (C, *region), in a type that is no larger than needed."""
+    if finished.image is None:
+        raise ValueError("the image itself is needed, and is not at hand")
+    image_CX = finished.image(region)
+    return image_CX if image_CX.dtype.kind in "iub" else image_CX.astype(np.float32, copy=False)
 
 
 def _places(axis: int, shape: tuple[int, ...], spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
@@ -98,33 +110,40 @@ def _places(axis: int, shape: tuple[int, ...], spacing: tuple[float, ...] | None
 
 
 def draw(
-    image_CYX: NDArray[Any],
+    image_CYX: Sequence[NDArray[Any]] | NDArray[Any],
     label_YX: NDArray[np.uint8],
     legend: Legend,
-    contrast: NDArray[np.float64] | None = None,
+    contrast: tuple[float, float] | None = None,
+    ids_YX: NDArray[Any] | None = None,
 ) -> NDArray[np.uint8]:
     """An image (1 or 3 channels, any range) with its labels drawn over it: (3, h, w) uint8.
 
-    contrast: the values that are shown black and white; None: the 0.5 and 99.5 percentiles. The background class (where
-    the legend has one) and unlabelled pixels show the image alone.
+    contrast: the values that are shown black and white; None: the 0.5 and 99.5 percentiles. ids_YX: of the objects,
+    each of which is outlined; None: every class is. The background class (where the legend has one) and unlabelled pixels
+    show the image alone.
     """
-    colour, opacity = np.zeros((256, 3), np.float32), np.zeros(256, np.float32)
-    for index, entry in enumerate(legend.classes):
-        if index != legend.background:
-            colour[index], opacity[index] = entry.colour, OPACITY
+    colour, shown = legend.display()
+    outlined = label_YX if ids_YX is None else ids_YX
     edge = np.zeros(label_YX.shape, bool)
-    edge[:, 1:] |= label_YX[:, 1:] != label_YX[:, :-1]
-    edge[1:] |= label_YX[1:] != label_YX[:-1]
-    edge[:, :-1] |= label_YX[:, 1:] != label_YX[:, :-1]
-    edge[:-1] |= label_YX[1:] != label_YX[:-1]
-    strength = opacity[label_YX]
+    for one, two in ((np.s_[:, 1:], np.s_[:, :-1]), (np.s_[1:], np.s_[:-1])):
+        differs = outlined[one] != outlined[two]
+        edge[one] |= differs
+        edge[two] |= differs
+    strength = np.where(shown, np.float32(OPACITY), np.float32(0))[label_YX]
     strength[edge & (strength > 0)] = 1
-    if contrast is None:
-        contrast = np.percentile(image_CYX[:, :: max(1, image_CYX.shape[1] // 512)].astype(np.float32), (0.5, 99.5))
-    low, high = contrast
+    low, high = contrast or _contrast(list(image_CYX))
     result = np.empty((3, *label_YX.shape), np.uint8)
     for channel in range(3):
-        base = image_CYX[channel if len(image_CYX) == 3 else 0].astype(np.float32)
-        shown = np.clip((base - low) / max(float(high - low), 1e-6), 0, 1) * 255
-        result[channel] = np.round(shown + (colour[label_YX, channel] - shown) * strength)
+        base = np.nan_to_num(image_CYX[channel if len(image_CYX) == 3 else 0].astype(np.float32))
+        grey = np.clip((base - low) / max(high - low, 1e-6), 0, 1) * 255
+        result[channel] = np.round(grey + (colour[label_YX, channel] - grey) * strength)
     return result
+
+
+def _contrast(channels: Sequence[NDArray[Any]]) -> tuple[float, float]:
+    """The 0.5 and 99.5 percentiles of what is finite, from a part of the pixels."""
+    step = max(1, math.isqrt(max(channel.size for channel in channels) >> 20))
+    values = np.concatenate([channel[::step, ::step].reshape(-1) for channel in channels]).astype(np.float32)
+    values = values[np.isfinite(values)]
+    low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
+    return float(low), float(high)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,15 @@ from unetkit.data.formats import ImageInfo, ImageWriter, TargetClass, create_ima
 from unetkit.data.formats.records import write_waves
 from unetkit.data.formats.rows import write_mask_rows, write_probability_rows
 from unetkit.data.legend import Legend
+from unetkit.predict.canvas import KEPT
 from unetkit.predict.finished import Finished
 from unetkit.predict.outputs import SIGNAL, Job, waves_of
-from unetkit.predict.overlay import overlay_sink, planes_sink
-from unetkit.predict.predictor import Piece
+from unetkit.predict.overlay import write_overlay
 
 # Bytes of what is read of a prediction, and made of it, at once; most formats hold a row of their tiles besides.
-BAND = 1 << 26
+BAND = 1 << 25
+# Bytes per pixel besides the values that are written: labels, and the numbers they are counted by.
+_PER_PIXEL = 12
 _MOST_OBJECTS = {".png": 65535}
 
 
@@ -77,7 +78,7 @@ def write_products(job: Job, finished: Finished, memory: int) -> Iterator[Path]:
             _write_scores(job, job.probabilities, finished)
         yield job.probabilities
     if job.overlay is not None:
-        _write_overlay(job.overlay, finished)
+        write_overlay(job.overlay, finished)
         yield job.overlay
     if job.polygons is not None:
         from unetkit.predict.polygons import write_polygons
@@ -162,34 +163,6 @@ def _write_marks(path: Path, finished: Finished) -> None:
     write_waves(path, finished.labels(whole), image(whole)[0], waves_of(finished.legend), finished.info.spacing)
 
 
-def _write_overlay(path: Path, finished: Finished) -> None:
-    shape, legend = finished.info.shape, finished.legend
-    drawn = _Drawn(shape, _pixels(finished), finished.info.dtype)
-    if len(shape) == 3:
-        sink = planes_sink(path, shape, legend, finished.info.spacing)
-    else:
-        sink = overlay_sink(path, shape, legend)
-    with sink as write:
-        for region in _rows(shape, BAND // (16 * finished.info.channels)):
-            write(Piece(region, finished.labels(region), None), drawn)
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """The image as overlays read it: of moderate values, as they are kept in half precision."""
-
-    shape: tuple[int, ...]
-    pixels: Callable[[Region], NDArray[Any]]
-    dtype: str
-
-    def read(self, region: Region) -> NDArray[np.float32]:
-        raw_CX = self.pixels(region)
-        image_CX: NDArray[np.float32] = np.nan_to_num(raw_CX.astype(np.float32), posinf=0, neginf=0)
-        if raw_CX.dtype.kind in "iu":  # the contrast is stretched when it is drawn: here only the scale is changed
-            image_CX /= np.float32(np.iinfo(raw_CX.dtype).max)
-        return image_CX
-
-
 def _pixels(finished: Finished) -> Callable[[Region], NDArray[Any]]:
     if finished.image is None:
         raise ValueError("the image itself is needed, and is not at hand")
@@ -228,14 +201,16 @@ def _scores_writer(job: Job, path: Path, shape: tuple[int, ...], legend: Legend)
 
 
 def _bands(writer: ImageWriter, per_pixel: int) -> Iterator[Region]:
-    return writer.bands(max(1, BAND // (4 + 3 * per_pixel)))
+    return writer.bands(max(1, BAND // (_PER_PIXEL + 3 * per_pixel)))
 
 
 def _cost(path: Path, shape: tuple[int, ...], itemsize: int) -> int:
-    """About what writing one file holds: a band and its copies; a PNG is kept whole, twice."""
+    """About what writing one file holds: what is unpacked, a band and its copies, a row of tiles; a PNG is kept whole,
+    twice."""
+    band = min(BAND, (_PER_PIXEL + 3 * itemsize) * math.prod(shape)) + min(KEPT, itemsize * math.prod(shape))
     if suffix(path).lower() == ".png":
-        return BAND + 3 * itemsize * math.prod(shape)
-    return BAND + 3 * itemsize * 512 * math.prod(shape[1:]) if len(shape) == 2 else 2 * BAND
+        return band + 3 * itemsize * math.prod(shape)
+    return band + 2 * itemsize * min(512, shape[0]) * math.prod(shape[1:]) if len(shape) == 2 else 2 * band
 
 
 def _parts(finished: Finished, values: Callable[[Region], NDArray[Any]]) -> Iterator[NDArray[Any]]:
