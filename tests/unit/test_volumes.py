@@ -231,11 +231,11 @@ def test_images_and_volumes_do_not_mix(folder: Path) -> None:
 def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     array = volume(3, (70, 30, 41))
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
-        whole = image_statistics(reader, reader.plan)
-    monkeypatch.setattr("unetkit.data.statistics.BLOCKS", {3: (16, 16, 16)})
+        whole = image_statistics(reader.pixels(), reader.plan)
+    monkeypatch.setattr("unetkit.data.statistics.BLOCK", 16**3)
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
-        parts = image_statistics(reader, reader.plan)
-        sampled = image_statistics(reader, reader.plan, samples=9000)
+        parts = image_statistics(reader.pixels(), reader.plan)
+        sampled = image_statistics(reader.pixels(), reader.plan, samples=9000)
     for name in ("mean", "std", "low", "high"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-5)
         np.testing.assert_allclose(getattr(sampled, name), getattr(whole, name), rtol=0.1)
@@ -317,7 +317,8 @@ def test_masks_elsewhere_are_not_scored(folder: Path, tmp_path: Path) -> None:
         evaluate_folders(tmp_path / "out", folder)
     assert str(error.value) == (
         f"{tmp_path}/out/brain_000.nii.gz does not lie where its truth {folder}/masks/brain_000.nii.gz does: their "
-        "affines differ; predict the image that the mask belongs to, or resample one to the other"
+        "affines differ: voxels lie up to 55.7 mm apart, and are turned; predict the image that the mask belongs to, "
+        "or resample one to the other"
     )
 
 
