@@ -119,7 +119,7 @@ def draw(
     """An image (1 or 3 channels, any range) with its labels drawn over it: (3, h, w) uint8.
 
     contrast: the values that are shown black and white; None: the 0.5 and 99.5 percentiles. ids_YX: of the objects,
-    each of which is outlined; None: every class is. The background class (where the legend has one) and unlabelled pixels
+    each of which is outlined; None: every class is. The background class (where there is one) and unlabelled pixels
     show the image alone.
     """
     colour, shown = legend.display()
