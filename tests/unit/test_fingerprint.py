@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from unetkit.data.case import IGNORE, Case
+from unetkit.data.case import Case
 from unetkit.data.legend import Legend
 from unetkit.plan import fingerprint as module
 from unetkit.plan import preparing
@@ -60,33 +60,22 @@ def _neighbours(label: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 def test_overlapping_regions_are_counted_each_for_itself() -> None:
-    label = np.zeros((12, 12), np.uint8)
-    label[2:8, 2:8] |= 1
-    label[4:10, 4:10] |= 2
-    label[:, 11] = IGNORE
-    counts = module._Counts(bits=True)
-
-    class Open:
-        shape = label.shape
-
-        def read(self, region: object) -> np.ndarray:
-            return label[region.slices]  # type: ignore[attr-defined]
-
-        def __enter__(self) -> Open:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            return None
-
-    original = module.OpenLabel
-    module.OpenLabel = lambda *_: Open()  # type: ignore[assignment,misc]
-    try:
-        counts.add(Case(id="a", images=()), _legend(), None, False)
-    finally:
-        module.OpenLabel = original  # type: ignore[misc]
-    assert counts.pixels[:3].tolist() == [36, 36, 0]
-    assert counts.border[:3].tolist() == [24, 24, 0]
-    assert (counts.ignored, counts.labelled) == (12, 132)
+    first, second = np.zeros((12, 12), bool), np.zeros((12, 12), bool)
+    first[2:8, 2:8] = second[4:10, 4:10] = True
+    label = (first + 2 * second).astype(np.uint8)  # 3 where both are
+    label[:, 11] = 9
+    classes = [
+        {"name": n, "value": v, "colour": (0, 0, 0), "codes": codes}
+        for n, v, codes in (("a", 1, (1, 3)), ("b", 2, (2, 3)))
+    ]
+    legend = Legend.parse(
+        {"kind": "regions", "classes": classes, "background": None, "ignore": 9, "reason": ""}, "test"
+    )
+    facts = fingerprint([Case(id="a", images=(np.zeros((1, 12, 12), np.uint8),), label=label)], legend)
+    assert facts.ignored == pytest.approx(1 / 12)
+    for region in facts.classes:
+        assert region.fraction == pytest.approx(36 / 132)
+        assert region.thickness == pytest.approx(2 * 36 / 24)
 
 
 def _ct(rng: np.random.Generator, offset: float = 0) -> np.ndarray:
