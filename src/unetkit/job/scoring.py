@@ -13,14 +13,17 @@ from unetkit.core.errors import PlanError
 from unetkit.core.events import Event, Progress, Started
 from unetkit.data.case import Case
 from unetkit.data.discover import discover
-from unetkit.data.masks import read_label
+from unetkit.data.mask_files import RawMask
+from unetkit.data.masks import case_mask, encode
 from unetkit.data.prepare import CaseReader
 from unetkit.data.sample import Sample
 from unetkit.data.source import image_info
 from unetkit.evaluate.folders import EvaluateOptions, evaluate
+from unetkit.evaluate.objects import scores_of_objects
 from unetkit.metrics.scores import CaseScores, Scores, score_case
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
+from unetkit.predict.post import cleaned_array
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import predict
 
@@ -64,19 +67,31 @@ def score_cases(
     """Predict and score every case, in memory. `groups`: case id → patient, slide …"""
     legend, rows = model.legend.plain, list[CaseScores]()
     for number, case in enumerate(cases, start=1):
-        prediction_X = model.legend.merge(predict_case(predictor, model, case))
-        truth_X = read_label(case, legend)[0]
-        group, spacing = groups.get(case.id), image_info(case).spacing
+        prediction_X, ids_X = predict_case(predictor, model, case)
+        truth, group, spacing = case_mask(case, legend), groups.get(case.id), image_info(case).spacing
+        truth_X = encode(truth, legend, case.mask_where)[0]
+        found = RawMask(prediction_X if ids_X is None else ids_X)
         rows.append(
             score_case(
-                case.id, truth_X, prediction_X, len(legend.classes), group, spacing=spacing, regions=legend.regions
+                case.id,
+                truth_X,
+                prediction_X,
+                len(legend.classes),
+                group,
+                scores_of_objects(truth, found, truth_X, legend),
+                spacing=spacing,
+                regions=legend.regions,
             )
         )
         yield Progress(task=task, done=number, fraction=number / len(cases), note=case.id)
     return Scores(legend.names, legend.foreground, tuple(rows))
 
 
-def predict_case(predictor: Predictor, model: Model, case: Case) -> NDArray[np.uint8]:
-    """The label of a whole case on the grid of its file, (*space) uint8. The image itself is read tile by tile."""
+def predict_case(
+    predictor: Predictor, model: Model, case: Case
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """A whole case on the grid of its file, as users get it: the label (*space) in the classes of masks, and the ids of
+    objects where they are told apart. The image itself is read tile by tile."""
     with CaseReader(case, model.prepare) as reader:
-        return predictor.whole(reader).astype(np.uint8, copy=False)
+        label_X = predictor.whole(reader).astype(np.uint8, copy=False)
+        return cleaned_array(label_X, model.legend, model.post, reader.info)
