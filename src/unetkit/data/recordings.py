@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
@@ -133,14 +134,16 @@ def _whole(
             (read_mark_words(path, reading.beat_width) for path in files.values()), NORMAL if kind == "rhythms" else ""
         )
     for header in headers:
-        case = Case(record_name(header, root), (header,))
+        # a single lead is called as it is where each lead is a case of its own: predictions are called so, too
+        of_lead = leads_of(header, root)
+        case = replace(of_lead[0], group=None) if len(of_lead) == 1 else Case(record_name(header, root), (header,))
         if header not in files:
             unlabelled.append(case)
             continue
         label = (
             files[header] if kind == "waves" else WordLabel(files[header], tuple(values.items()), reading.beat_width)
         )
-        cases.append(Case(case.id, case.images, label))
+        cases.append(replace(case, label=label))
     leads = {len(lead_names(header)) for header in files}
     counted = " or ".join(str(n) for n in sorted(leads))
     return Discovery(

@@ -18,8 +18,11 @@ from unetkit.predict.options import OutputOptions
 
 SIGNAL = ".csv"
 """Suffix of the masks of signals: one row per sample."""
+TABLES = (".csv", ".tsv")
 MARKS = "marks"
-"""Folder beside the masks, for the marks of waves."""
+"""Folder beside the masks, for the marks of waves and rhythms."""
+ANNOTATOR = "seg"
+"""Suffix of marks that speak of all leads of a recording."""
 WORK = ".unetkit-work"
 """Hidden folders that end so keep what is done of a large image until its files are written."""
 
@@ -36,7 +39,7 @@ class Job:
     """One image, and the files that its prediction is written to (None: not asked for).
 
     labels: the mask, or one for each region that has a mask of its own, with the folder that it is in. marks: of a
-    recording's lead, the waves as WFDB's tools show them. reading: how the image is read.
+    recording or its lead, the waves or rhythms as WFDB's tools show them. reading: how the image is read.
     """
 
     source: Case | Path
@@ -92,8 +95,9 @@ def plan_jobs(
     own: `out/REGION/NAME.png`.
 
     channels: that the network takes: of one, a recording has a job per lead, `out/RECORD/LEAD.csv`, and, where the
-    classes are waves, `out/marks/RECORD.LEAD`. Raises DataError: no image; two images that would be written to the same
-    file; results that would land in the folder of the images; an overlay of a signal; a format that is not written.
+    classes are waves, `out/marks/RECORD.LEAD`; of more, one, and `out/marks/RECORD.seg`.
+    Raises DataError: no image; two images that would be written to the same file; results that would land in the folder
+    of the images; an overlay of a signal; a format that is not written.
     """
     if not sources:
         raise DataError(
@@ -134,7 +138,7 @@ def waves_of(legend: Legend) -> dict[int, str]:
 def _job(source: Case | Path, out: Path, legend: Legend, options: OutputOptions) -> Job:
     name = source.id if isinstance(source, Case) else _name(source)
     own = _suffix(source)
-    signal = own in suffixes("signal")
+    signal = own.lower() in (*suffixes("signal"), *TABLES)
     if options.overlay and signal:
         raise DataError(
             f"{_called(source)}: overlays are drawn of images and volumes, and this is a signal; leave --overlay "
@@ -143,8 +147,7 @@ def _job(source: Case | Path, out: Path, legend: Legend, options: OutputOptions)
     if options.intervals and not signal and own not in suffixes("array"):
         raise DataError(f"{_called(source)}: intervals are written of signals, and this is an image; leave them out")
     kind = options.format or _mask_suffix(own, legend)
-    marked = signal and isinstance(source, Case) and source.channel is not None and bool(waves_of(legend))
-    record, _, lead = name.rpartition("/")
+    marks = _marks(source, name, legend) if own.lower() == ".hea" else None
 
     def beside(folder: str, kind: str | None) -> Path | None:
         return out / folder / f"{name}{kind}" if kind else None
@@ -156,11 +159,19 @@ def _job(source: Case | Path, out: Path, legend: Legend, options: OutputOptions)
         labels,
         probabilities=beside("probabilities", _scores_suffix(kind) if options.probabilities else None),
         overlay=beside("overlays", ".png" if options.overlay else None),
-        marks=out / MARKS / f"{record}.{lead}" if marked else None,
+        marks=out / MARKS / marks if marks else None,
         polygons=beside("polygons", f".{options.polygons}" if options.polygons else None),
         measurements=beside("measurements", f".{options.measurements}" if options.measurements else None),
         intervals=beside("intervals", ".csv" if options.intervals else None),
     )
+
+
+def _marks(source: Case | Path, name: str, legend: Legend) -> str | None:
+    """The file of marks: of a lead `RECORD.LEAD`, where its classes are waves; of all leads `RECORD.seg`."""
+    if not isinstance(source, Case) or source.channel is None:
+        return f"{name}.{ANNOTATOR}"
+    record, _, lead = name.rpartition("/")
+    return f"{record}.{lead}" if waves_of(legend) else None
 
 
 def _by_lead(source: Case | Path) -> Sequence[Case | Path]:
@@ -196,8 +207,8 @@ def _mask_suffix(own: str, legend: Legend) -> str:
     """Masks keep the format of their image where that loses no value; PNG ends at 16 bits."""
     lower = own.lower()
     found = format_of(Path(f"x{own}")) if own else None
-    if not own or lower == SIGNAL or found is None:
-        return SIGNAL if lower == SIGNAL else ".nii.gz"
+    if not own or lower in TABLES or found is None:
+        return SIGNAL if lower in TABLES else ".nii.gz"
     kind = _INSTEAD.get(lower) or (own if found.writes else _BY_KIND[found.kind])
     return ".tif" if kind == ".png" and legend.dtype not in (np.uint8, np.uint16) else kind
 
