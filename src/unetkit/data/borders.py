@@ -61,6 +61,15 @@ def crowded(ids_X: NDArray[Any], gap: int = 1) -> NDArray[Any]:
     return np.unique(np.concatenate(found))
 
 
+def with_seams(label_X: NDArray[np.uint8], ids_X: NDArray[Any]) -> NDArray[np.uint8]:
+    """A label for pictures: border where a pixel of an object follows, along an axis, on one of another object."""
+    seams_X = np.zeros(ids_X.shape, bool)
+    for axis in range(ids_X.ndim):
+        ids, seams = np.moveaxis(ids_X, axis, 0), np.moveaxis(seams_X, axis, 0)
+        seams[1:] |= (ids[1:] != ids[:-1]) & (ids[1:] != 0) & (ids[:-1] != 0)
+    return np.where(seams_X & (label_X == INSIDE), np.uint8(BORDER), label_X)
+
+
 def reach(ndim: int, width: float, spacing: Sequence[float] | None = None) -> tuple[int, ...]:
     """Pixels beside a region, along each axis, that decide what is border in it."""
     offsets = [offset for offset, _ in _offsets(ndim, width, spacing)]

@@ -1,7 +1,8 @@
 """The pictures that a run keeps of its best, its median and its worst case: the image, its truth, the prediction.
 
-Truth and prediction are pictures of class indices. An image is shown whole, a volume as three planes through what is to
-be found, a signal as a trace in front of which every sample's class fills its column.
+Truth and prediction are pictures of class indices (of regions that overlap: of bit masks). An image is shown whole, a
+volume as three planes through what is to be found, a signal as a trace in front of which every sample's class fills its
+column.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from PIL import Image, ImageDraw
 
 from unetkit.core.files import atomic, write_json
 from unetkit.core.region import Region
+from unetkit.data.borders import with_seams
 from unetkit.data.case import Case
-from unetkit.data.masks import read_label
+from unetkit.data.masks import case_mask, encode
 from unetkit.data.prepare import CaseReader
 from unetkit.data.sizes import extent
+from unetkit.evaluate.objects import ids_of
 from unetkit.job.scoring import predict_case
 from unetkit.metrics.scores import Scores
 from unetkit.predict.model import Model
@@ -60,7 +63,7 @@ def write_examples(run: Path, model: Model, predictor: Predictor, cases: Sequenc
             continue
         seen.add(k)
         entry: dict[str, object] = {"case": cases[k].id, "rank": rank, "dice": dice[k]}
-        shown = show(cases[k], model, predict_case(predictor, model, cases[k]))
+        shown = show(cases[k], model, *predict_case(predictor, model, cases[k]))
         pictures = {
             "image": shown.image,
             "truth": Image.fromarray(shown.truth),
@@ -75,14 +78,21 @@ def write_examples(run: Path, model: Model, predictor: Predictor, cases: Sequenc
     write_json(run / "examples" / "examples.json", entries)
 
 
-def show(case: Case, model: Model, prediction_X: Label) -> Shown:
-    """The pictures of a case of any number of axes."""
+def show(case: Case, model: Model, prediction_X: Label, ids_X: NDArray[np.uint32] | None = None) -> Shown:
+    """The pictures of a case of any number of axes. prediction_X, ids_X: as `predict_case` gives them. Where objects
+    that touch were told apart, the seams between them have the class of the border."""
     with CaseReader(case, model.prepare) as reader:
         image_CX, spacing = reader.channels(Region.of(reader.grid.own)), reader.info.spacing
-    truth_X = read_label(case, model.legend)[0]
-    wanted_X = np.isin(truth_X, model.legend.foreground)
+    legend = model.legend.plain
+    truth = case_mask(case, legend)
+    truth_X = encode(truth, legend, case.mask_where)[0]
+    shown = legend.display()[1]
+    wanted_X = shown[truth_X]
     if not wanted_X.any():
-        wanted_X = np.isin(prediction_X, model.legend.foreground)
+        wanted_X = shown[prediction_X]
+    if model.legend.border:
+        truth_X = with_seams(truth_X, ids_of(truth, legend))
+        prediction_X = prediction_X if ids_X is None else with_seams(prediction_X, ids_X)
     if truth_X.ndim == 3:
         return _planes(image_CX[0], truth_X, prediction_X, wanted_X, spacing or (1.0, 1.0, 1.0))
     if truth_X.ndim == 1:
