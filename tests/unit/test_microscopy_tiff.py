@@ -273,7 +273,6 @@ def test_volumes_are_written_for_others(tmp_path: Path, name: str, channels: int
         series = tif.series[0]
         axes = {1: "ZYX", 3: "ZYXS"}.get(channels, "ZCYX")
         assert (series.kind, series.axes) == ("ome" if "ome" in name else "imagej", axes)
-        assert tif.pages[0].is_tiled
         channels_first = f"{axes}->{axes.replace('Z', '').replace('YX', '')}ZYX"
         theirs = np.einsum(channels_first, series.asarray()).reshape(pixels.shape)
         np.testing.assert_array_equal(theirs, pixels)
@@ -297,6 +296,18 @@ def test_images_keep_the_size_of_their_pixels(tmp_path: Path, name: str, channel
     assert known(probe(tmp_path / name)) == ((70, 50), channels, "YX", (0.25, 0.25), "µm")
     np.testing.assert_array_equal(read(tmp_path / name), pixels)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / name).reshape(pixels.shape), pixels)
+
+
+def test_narrow_images_in_strips_and_wide_ones_in_tiles(tmp_path: Path) -> None:
+    """ImageJ opens no tiles; strips as wide as a slide would be decoded for every small region."""
+    for width, tiled in ((3000, False), (5000, True)):
+        pixels = noise((1, 300, width), "uint8")
+        with create_image(tmp_path / "a.tif", (300, width), 1, "uint8") as writer:
+            writer.write(Region.of((300, width)), pixels)
+        with tifffile.TiffFile(tmp_path / "a.tif") as tif:
+            assert tif.pages[0].is_tiled == tiled
+            np.testing.assert_array_equal(tif.asarray(), pixels[0])
+        assert probe(tmp_path / "a.tif").chunk == ((300, 512) if tiled else (87, 3000))
 
 
 def test_equal_results_are_equal_files(tmp_path: Path) -> None:

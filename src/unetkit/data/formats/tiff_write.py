@@ -1,7 +1,7 @@
-"""TIFF, written by region: tiles are compressed and appended as soon as a row of them is complete.
+"""TIFF, written by region: tiles (or strips) are compressed and appended as soon as a row of them is complete.
 
 tifffile asks for all tiles in order within one call; here they arrive as prediction makes them, so the few tags of a
-baseline tiled TIFF (TIFF 6.0, section 15; BigTIFF where needed) are written by hand. A volume is a page for each plane
+baseline TIFF (TIFF 6.0, sections 3 and 15; BigTIFF where needed) are written by hand. A volume is a page for each plane
 (and channel), described for ImageJ or, in a `.ome.tif`, as OME-XML.
 """
 
@@ -22,6 +22,8 @@ from unetkit.data.formats.geometry import geometry
 from unetkit.data.formats.tiff_tags import LONG, LONG8, SHORT, Tag, tag
 
 TILE = 512
+WIDEST = 4096
+"""Wider images are written in tiles; narrower ones in strips of as many pixels, which ImageJ and ITK can open, too."""
 _COMPRESSION = {"none": 1, "lzw": 5, "deflate": 8, "zstd": 50000}
 _BIG = 2**32 - 2**25  # 32 MB less than 4 GiB: room for the tags and for tiles that grow under compression
 _SAMPLE_FORMAT = {"u": 1, "i": 2, "f": 3}
@@ -42,7 +44,11 @@ class TiffWriter(ImageWriter):
         self._geometry = geometry(target)
         self._ome = path.name.lower().endswith((".ome.tif", ".ome.tiff"))
         self._depth, *plane = (1, *shape) if len(shape) == 2 else shape
+        height, width = plane
+        self._strips = width <= WIDEST
         self._tile = tuple(min(TILE, -(-n // 16) * 16) for n in plane)
+        if self._strips:
+            self._tile = (min(height, max(1, TILE * TILE // width)), width)
         self._grid = tuple(-(-n // t) for n, t in zip(plane, self._tile, strict=True))
         # as a PNG: grey, grey and alpha, RGB, RGBA; the channels of a volume or of OME are pages, unless they are RGB
         coloured = (1, 2, 3, 4) if len(shape) == 2 and not self._ome else (1, 3, 4)
@@ -106,7 +112,8 @@ class TiffWriter(ImageWriter):
             page, within = (plane * self.channels + number, 0) if self._paged else (plane, number)
             for column in range(self._grid[1]):
                 part = pixels_YXC[:, column * wide : (column + 1) * wide]
-                tile = np.zeros((high, wide, part.shape[2]), self.dtype.newbyteorder("<"))
+                size = part.shape[:2] if self._strips else (high, wide)
+                tile = np.zeros((*size, part.shape[2]), self.dtype.newbyteorder("<"))
                 tile[: part.shape[0], : part.shape[1]] = part
                 data = _compress(tile.tobytes(), self._compression)
                 at = (page, within, row, column)
@@ -154,12 +161,14 @@ class TiffWriter(ImageWriter):
             tag(262, SHORT, [photometric]),
             tag(277, SHORT, [c]),
             tag(284, SHORT, [1 if c == 1 or self._colours else 2]),
-            tag(322, SHORT, [self._tile[1]]),
-            tag(323, SHORT, [self._tile[0]]),
-            tag(324, pointer, self._offsets[page].ravel().tolist()),
-            tag(325, pointer, self._counts[page].ravel().tolist()),
+            tag(273 if self._strips else 324, pointer, self._offsets[page].ravel().tolist()),
+            tag(279 if self._strips else 325, pointer, self._counts[page].ravel().tolist()),
             tag(339, SHORT, [_SAMPLE_FORMAT[self.dtype.kind]] * c),
         ]
+        if self._strips:
+            tags.append(tag(278, LONG, [self._tile[0]]))
+        else:
+            tags += [tag(322, SHORT, [self._tile[1]]), tag(323, SHORT, [self._tile[0]])]
         extra = c - 3 if photometric == 2 else c - 1
         if extra:
             tags.append(tag(338, SHORT, [2 if self._colours else 0] * extra))
