@@ -112,3 +112,37 @@ def test_entries_without_files(made_run: Callable[..., Path]) -> None:
         "Example a cannot be shown: it has no 'image'.",
         "Example 1 cannot be shown: examples.json gives no file name.",
     ]
+
+
+def test_regions_that_overlap_are_filled_and_outlined_one_by_one(made_run: Callable[..., Path]) -> None:
+    """Bit masks: the last region of a pixel gives the colour, and every region has an outline of its own."""
+    run = made_run(classes=("whole", "core", "spot"))
+    plan = json.loads((run / "plan.json").read_text())
+    plan["data"]["legend"] |= {"kind": "regions", "background": None}
+    colours = [[10, 20, 30], [86, 180, 233], [0, 158, 115]]
+    for entry, colour in zip(plan["data"]["legend"]["classes"], colours, strict=True):
+        entry["colour"] = colour
+    (run / "plan.json").write_text(json.dumps(plan))
+    truth = np.zeros((72, 96), np.uint8)
+    truth[10:60, 10:80] |= 1
+    truth[20:50, 20:60] |= 2
+    truth[30:40, 30:40] |= 4
+    truth[:5] = 255
+    found = np.where(truth == 7, 1, truth).astype(np.uint8)
+    found[65:70], found[12:14, 12:14] = 1, 0
+    for name, mask in (("truth", truth), ("prediction", found)):
+        Image.fromarray(mask).save(run / "examples" / f"case00-{name}.png")
+    pictures, problems = read_pictures(read_facts(run))
+    assert problems == []
+    fill, line, errors = (pixels(getattr(pictures[0], part)) for part in ("truth", "truth_line", "errors"))
+    for value, colour in ((1, 0), (3, 1), (7, 2)):
+        assert (fill[truth == value] == [*colours[colour], 255]).all()
+    assert (fill[truth == 0][:, 3] == 0).all()
+    assert line[10, 40].tolist() == [*colours[0], 255]
+    assert line[20, 40].tolist() == [*colours[1], 255]
+    assert line[30, 35].tolist() == [*colours[2], 255]
+    assert line[35, 35, 3] == line[25, 40, 3] == 0
+    assert (errors[66, 50, 3], errors[13, 13, 3], errors[35, 35, 3], errors[55, 50, 3]) == (255, 255, 255, 0)
+    assert pictures[0].extra == pytest.approx(5 * 96 / (67 * 96))
+    assert pictures[0].missed == pytest.approx(4 / (67 * 96))
+    assert pictures[0].confused == pytest.approx(100 / (67 * 96))

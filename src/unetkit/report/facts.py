@@ -69,6 +69,11 @@ class Facts:
         return tuple(c for c in self.classes if c.foreground)
 
     @property
+    def regions(self) -> bool:
+        """Whether the classes may overlap: labels are bit masks."""
+        return bool(get(self.plan, "data.legend.kind") == "regions")
+
+    @property
     def name(self) -> str:
         """What to call the data: the last part of its path."""
         return Path(text(get(self.plan, "data.path"), "")).name or self.run.name
@@ -174,6 +179,8 @@ def _classes(plan: Any, path: Path) -> tuple[ClassFact, ...]:
     entries = get(legend, "classes")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise RunError(f"{path}: the plan names no classes (data.legend); is it the plan of `unetkit train`?")
+    if get(legend, "border"):  # a help of the network's: masks and scores count it as part of the objects
+        entries = entries[:-1]
     background = get(legend, "background")
     classes, spare = [], iter(FALLBACK_COLOURS * (1 + len(entries) // len(FALLBACK_COLOURS)))
     for index, entry in enumerate(entries):

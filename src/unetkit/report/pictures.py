@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from unetkit.report.facts import ClassFact, Facts, number, text
+from unetkit.report.facts import Facts, number, text
 
 IGNORE = 255  # class index of unlabelled pixels
 OUTSIDE = 254  # no part of the image: the gaps between the planes of a volume
@@ -65,9 +65,11 @@ def read_pictures(facts: Facts) -> tuple[list[Picture], list[str]]:
     return pictures, problems
 
 
-def difference(truth_YX: Mask, prediction_YX: Mask, foreground: Sequence[int]) -> Mask:
-    """Per pixel 0 (right), EXTRA (foreground where truth has none), MISSED, CONFUSED (another class) or UNLABELLED."""
-    true_fg, predicted_fg = np.isin(truth_YX, foreground), np.isin(prediction_YX, foreground)
+def difference(truth_YX: Mask, prediction_YX: Mask, foreground: Sequence[int], regions: bool = False) -> Mask:
+    """Per pixel 0 (right), EXTRA (foreground where truth has none), MISSED, CONFUSED (another class, or other regions)
+    or UNLABELLED. regions: the masks hold bit masks, and every bit is foreground."""
+    values = range(1, OUTSIDE) if regions else foreground
+    true_fg, predicted_fg = np.isin(truth_YX, values), np.isin(prediction_YX, values)
     codes = np.zeros(truth_YX.shape, np.uint8)
     codes[~true_fg & predicted_fg] = EXTRA
     codes[true_fg & ~predicted_fg] = MISSED
@@ -101,7 +103,7 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
     for name, mask in (("truth", truth), ("prediction", prediction)):
         if mask.shape != size:
             raise ValueError(f"its {name} is {mask.shape[1]} × {mask.shape[0]}, its image {size[1]} × {size[0]}")
-    codes = difference(truth, prediction, [c.index for c in facts.foreground])
+    codes = difference(truth, prediction, [c.index for c in facts.foreground], facts.regions)
     inside = max(1, int(np.count_nonzero(truth != OUTSIDE)))
     labelled = max(1, int(np.count_nonzero((codes != UNLABELLED) & (truth != OUTSIDE))))
     width = max(1, round(max(size) / 400))  # so that a contour is seen when the picture is a third of the page
@@ -114,10 +116,10 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
         width=size[1],
         height=size[0],
         image=_image_uri(image),
-        truth=_mask_uri(truth, facts.classes),
-        truth_line=_mask_uri(_outlined(truth, facts.classes, width), facts.classes),
-        prediction=_mask_uri(prediction, facts.classes),
-        prediction_line=_mask_uri(_outlined(prediction, facts.classes, width), facts.classes),
+        truth=_mask_uri(truth, facts),
+        truth_line=_mask_uri(_outlined(truth, facts, width), facts),
+        prediction=_mask_uri(prediction, facts),
+        prediction_line=_mask_uri(_outlined(prediction, facts, width), facts),
         errors=_palette_uri(codes, ERROR_COLOURS),
         extra=np.count_nonzero(codes == EXTRA) / labelled,
         missed=np.count_nonzero(codes == MISSED) / labelled,
@@ -152,14 +154,25 @@ def _indices(run: Path, name: Any) -> Mask:
     return np.asarray(image).astype(np.uint8)
 
 
-def _outlined(mask: Mask, classes: Sequence[ClassFact], width: int) -> Mask:
-    """The mask with everything but contours set to a class index that no colour is given to."""
-    transparent = next((c.index for c in classes if not c.foreground), IGNORE - 1)
+def _outlined(mask: Mask, facts: Facts, width: int) -> Mask:
+    """The mask with everything but contours set to a value that no colour is given to; each region has a contour of its
+    own, those of later ones over those before."""
+    if facts.regions:
+        lines = np.zeros(mask.shape, np.uint8)
+        for c in facts.classes:
+            inside = ((mask >> c.index & 1) * (mask < OUTSIDE)).astype(np.uint8)
+            lines[contour(inside, width) & (inside > 0)] = 1 << c.index
+        return lines
+    transparent = next((c.index for c in facts.classes if not c.foreground), IGNORE - 1)
     return np.where(contour(mask, width) & (mask != IGNORE), mask, np.uint8(transparent)).astype(np.uint8)
 
 
-def _mask_uri(mask: Mask, classes: Sequence[ClassFact]) -> str:
-    colours = {c.index: c.colour for c in classes if c.foreground}
+def _mask_uri(mask: Mask, facts: Facts) -> str:
+    """A mask in the colours of its classes; where regions overlap, in that of the last one."""
+    colours = {c.index: c.colour for c in facts.foreground}
+    if facts.regions:
+        last = {value: value.bit_length() - 1 for value in range(1, 1 << len(facts.classes))}
+        colours = {value: facts.classes[k].colour for value, k in last.items()}
     return _palette_uri(mask, {**colours, IGNORE: ERROR_COLOURS[UNLABELLED]})
 
 
