@@ -18,12 +18,11 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import ImageInfo, ImageWriter, TargetClass, create_image, format_of, suffix
-from unetkit.data.formats.records import write_waves
 from unetkit.data.formats.rows import write_mask_rows, write_probability_rows
 from unetkit.data.legend import Legend
 from unetkit.predict.canvas import KEPT
 from unetkit.predict.finished import Finished
-from unetkit.predict.outputs import SIGNAL, Job, waves_of
+from unetkit.predict.outputs import SIGNAL, Job
 from unetkit.predict.overlay import write_overlay
 
 # Bytes of what is read of a prediction, and made of it, at once; most formats hold a row of their tiles besides.
@@ -96,7 +95,9 @@ def write_products(job: Job, finished: Finished, memory: int) -> Iterator[Path]:
         write_intervals(job.intervals, finished)
         yield job.intervals
     if job.marks is not None:
-        _write_marks(job.marks, finished)
+        from unetkit.predict.marks import write_marks
+
+        write_marks(job.marks, finished)
         yield job.marks
     if signal:
         yield from _write_rows(job, finished)
@@ -155,18 +156,6 @@ def _write_scores(job: Job, path: Path, finished: Finished) -> None:
     with _scores_writer(job, path, finished.info.shape, legend) as writer:
         for region in _bands(writer, 6 * len(legend.classes)):
             writer.write(region, scores(region).astype(writer.dtype))
-
-
-def _write_marks(path: Path, finished: Finished) -> None:
-    whole = Region.of(finished.info.shape)
-    image = _pixels(finished)
-    write_waves(path, finished.labels(whole), image(whole)[0], waves_of(finished.legend), finished.info.spacing)
-
-
-def _pixels(finished: Finished) -> Callable[[Region], NDArray[Any]]:
-    if finished.image is None:
-        raise ValueError("the image itself is needed, and is not at hand")
-    return finished.image
 
 
 def _scores(finished: Finished) -> Callable[[Region], NDArray[np.float32]]:
