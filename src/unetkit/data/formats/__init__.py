@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,6 +100,8 @@ def files_behind(path: Path) -> tuple[Path, ...]:
         from unetkit.data.formats.tiff_read import set_files
 
         return set_files(outer)
+    if outer.suffix.lower() == ".shp":
+        return tuple(sorted(p for p in outer.parent.glob(f"{glob.escape(outer.stem)}.*") if p.suffix in _BESIDE_SHAPES))
     if suffix(outer).lower() in (".mhd", ".nhdr"):
         from unetkit.data.formats.itk import data_files
 
@@ -166,6 +169,8 @@ def create_image(
     )
     return found.load().create_image(target)
 
+
+_BESIDE_SHAPES = (".shp", ".dbf", ".shx", ".prj", ".cpg")
 
 # of the formats that are written, suffixes that stand for lossy or palette-bound relatives, and the first, named above
 _NOT_FOR_MASKS = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
