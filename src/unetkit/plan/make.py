@@ -27,7 +27,7 @@ from unetkit.data.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec, reference
-from unetkit.plan import preparing, rules, shape, view
+from unetkit.plan import objects, preparing, rules, shape, view
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
 from unetkit.plan.own import asked_network, pinned
@@ -173,6 +173,8 @@ def _draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) -
     loss, why_loss = rules.loss(facts)
     augment, why_augment = rules.augment(facts, size, vocabulary, look)
     predict, why["predict.tta"] = _predict(facts, augment)
+    post, why_post = objects.post(own, legend)
+    predict = predict.model_copy(update={"post": post})
     budget, why_budget = _budget(request, facts.ndim)
     plan = Plan(
         request=request,
@@ -187,7 +189,7 @@ def _draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) -
         predict=predict,
         seed=request.seed,
     )
-    return plan, why | why_start | why_sampling | why_loss | why_augment | why_budget
+    return plan, why | why_start | why_sampling | why_loss | why_augment | why_post | why_budget
 
 
 def _look(facts: Fingerprint, request: Request, net: NetSpec | None = None) -> view.Look:
