@@ -22,9 +22,10 @@ from unetkit.data.case import IGNORE
 from unetkit.data.discover import discover, images_of
 from unetkit.data.doctor import examine
 from unetkit.data.formats import open_image, probe
-from unetkit.data.formats.records import UNMARKED, WAVES, read_waves, write_waves
+from unetkit.data.formats.base import ImageInfo
+from unetkit.data.formats.records import UNMARKED, WAVES, read_waves
 from unetkit.data.formats.rows import read_mask_rows, write_mask_rows
-from unetkit.data.legend import Legend
+from unetkit.data.legend import Legend, LegendClass
 from unetkit.data.masks import read_label, read_raw_label
 from unetkit.data.prepare import CaseReader, PreparePlan
 from unetkit.data.source import open_case
@@ -35,6 +36,7 @@ from unetkit.job.understand import digest
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict.finished import Finished
+from unetkit.predict.marks import write_marks
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs
@@ -224,7 +226,14 @@ def test_waves_that_are_written_are_read_again(tmp_path_factory, parts: list[tup
     folder = tmp_path_factory.mktemp("w")
     label = np.concatenate([np.full(length, value, np.uint8) for value, length in parts])
     (folder / "x.hea").write_text(f"x 0 {RATE} {len(label)}\n")
-    write_waves(folder / "x.ii", label, np.arange(len(label)), dict(enumerate(WAVES)), (1 / RATE,))
+    classes = tuple(LegendClass(name=name, value=k, colour=(k, 0, 0)) for k, name in enumerate(WAVES))
+    info = ImageInfo((len(label),), 1, False, "float32", "grey", spacing=(1 / RATE,))
+    legend = Legend(kind="values", classes=classes, background=0)
+    signal = np.arange(len(label), dtype=np.float32)[None]
+    write_marks(
+        folder / "x.ii",
+        Finished(info, legend, lambda r: label[r.slices], None, lambda r: signal[(slice(None), *r.slices)]),
+    )
     if not label.any():
         with pytest.raises(DataError, match="no wave is marked"):
             read_waves(folder / "x.ii")

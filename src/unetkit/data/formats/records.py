@@ -11,7 +11,7 @@ import functools
 import math
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,25 +154,6 @@ def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...
     for start, stop, value in waves:
         label_X[start : stop + 1] = value or UNMARKED
     return label_X, replace(_info(header), channels=1, dtype="uint8", mode="grey", channel_names=()), notes
-
-
-def write_waves(
-    path: Path, label_X: Array, signal_X: Array, names: Mapping[int, str], spacing: tuple[float, ...] | None
-) -> None:
-    """Write the runs of a label (samples,) as marks that WFDB's tools show, atomically. `names`: value → one of WAVES.
-
-    The peak is set where the signal is farthest from its median. Raises MachineError: no wfdb, full disk.
-    """
-    samples: list[int] = []
-    symbols: list[str] = []
-    edges = np.flatnonzero(np.diff(label_X)) + 1
-    for run in np.split(np.arange(len(label_X)), edges):
-        symbol = WAVE_SYMBOLS.get(names.get(int(label_X[run[0]]), ""))
-        if symbol is not None:
-            away = np.abs(signal_X[run] - np.median(signal_X))
-            samples += [int(run[0]), int(run[away.argmax()]), int(run[-1])]
-            symbols += ["(", symbol, ")"]
-    write_annotation(path, samples, symbols, [""] * len(samples), spacing)
 
 
 def write_annotation(
