@@ -14,6 +14,7 @@ from pydantic import Field
 
 from unetkit.core.config import Config
 from unetkit.core.region import Region
+from unetkit.data.borders import BORDER
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import ImageReader
 from unetkit.data.formats.maps import missing
@@ -154,12 +155,13 @@ def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
             counts.add(case, legend, *order)
     labelled = max(int(counts.labelled), 1)
     ratio = 4 if len(facts[0].shape) == 3 else 2
+    rim = (BORDER,) if legend.border else ()  # as wide as it was drawn: it says nothing of the size of structures
     classes = tuple(
         ClassFacts(
             name=name,
             fraction=float(counts.pixels[k] / labelled),
             cases=int(counts.present[k]),
-            thickness=float(ratio * counts.pixels[k] / counts.border[k]) if counts.border[k] else None,
+            thickness=float(ratio * counts.pixels[k] / counts.border[k]) if counts.border[k] and k not in rim else None,
         )
         for k, name in enumerate(legend.names)
     )
