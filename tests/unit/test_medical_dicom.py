@@ -343,6 +343,14 @@ def test_quick_looks_never_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert not are_slices([tmp_path / "absent"])
     assert not are_slices([tmp_path])
     assert not are_slices([])
+    from pydicom.uid import DigitalXRayImageStorageForPresentation
+
+    for number in range(2):  # each an image of its own
+        radiograph = data_set(7, 9, "DX", SOPClassUID=DigitalXRayImageStorageForPresentation, PixelData=b"\0" * 126)
+        (tmp_path / "rays").mkdir(exist_ok=True)
+        radiograph.save_as(tmp_path / "rays" / f"{number}.dcm", enforce_file_format=True)
+    assert not is_series(tmp_path / "rays")
+    assert [p.name for p in image_paths(tmp_path / "rays")] == ["0.dcm", "1.dcm"]
     assert image_paths(tmp_path) == [folder]
     with pytest.raises(MachineError) as error:
         open_dicom(write_series(tmp_path / "other", array_of(), AXIAL), Reading())

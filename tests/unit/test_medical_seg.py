@@ -11,8 +11,12 @@ import pytest
 from medical_files import TILTED, affine_of, multi_frame, write_series
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
+from unetkit.data.discover import discover
+from unetkit.data.doctor import examine
 from unetkit.data.formats import TargetClass, create_image, open_image, probe
-from unetkit.data.formats.dicom_seg_read import is_segmentation, label_over, segment_names
+from unetkit.data.formats.dicom_seg_read import class_names, is_segmentation, label_over, segment_names
+from unetkit.data.masks import read_label
+from unetkit.evaluate import evaluate_folders
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
 highdicom = pytest.importorskip("highdicom", reason="highdicom is not installed")
@@ -227,4 +231,31 @@ def test_masks_that_cannot_be_segmentations(tmp_path: Path, monkeypatch: pytest.
     assert str(missed.value) == (
         f"{tmp_path}/m.dcm: DICOM segmentations are written with the highdicom package, which is not installed: "
         "pip install 'unetkit[medical]'"
+    )
+
+
+def test_segmentations_are_the_masks_of_a_data_set(tmp_path: Path) -> None:
+    true = np.searchsorted([0, 127, 255], label()).astype(np.uint8)
+    for number in range(3):
+        array = np.random.default_rng(number).integers(-500, 500, SHAPE).astype(np.int16)
+        like = write_series(tmp_path / "set" / "images" / f"p{number}", array, AXIAL, SeriesInstanceUID=f"1.2.{number}")
+        classes = CLASSES if number else (TargetClass("tumour", 127, (0, 0, 0)), TargetClass("liver", 255, (0, 0, 0)))
+        mask = label() if number else np.select([label() == 255, label() == 127], [127, 255]).astype(np.uint8)
+        (tmp_path / "set" / "masks").mkdir(exist_ok=True)
+        segment(tmp_path / "set" / "masks" / f"p{number}.dcm", like, mask, classes)
+    masks = sorted((tmp_path / "set" / "masks").iterdir())
+    assert [segment_names(path)[1] for path in masks] == ["tumour", "liver", "liver"]
+    found = discover(tmp_path / "set")
+    assert found.class_names == class_names(masks) == {0: "background", 1: "liver", 2: "tumour"}
+    diagnosis = examine(found)
+    assert not diagnosis.stops
+    assert diagnosis.legend.names == ("background", "liver", "tumour")
+    for case in found.cases:  # by name, whatever numbers the segments have in each file
+        np.testing.assert_array_equal(read_label(case, diagnosis.legend)[0], true)
+    assert evaluate_folders(tmp_path / "set" / "masks", tmp_path / "set").mean("dice").mean == pytest.approx(1)
+    with pytest.raises(DataError) as error:
+        label_over(masks[0], probe(found.cases[0].images[0]), {"background": 0, "liver": 1})
+    assert str(error.value) == (
+        f"{masks[0]}: the segment 'tumour' is none of the classes that are known (background, liver); rename it, or "
+        "train with it"
     )

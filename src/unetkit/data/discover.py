@@ -67,8 +67,15 @@ def discover(data: str | Path | Sequence[Sample], reading: Reading = AS_THEY_ARE
 
 
 def _with_names(found: Discovery) -> Discovery:
-    """Outlines say what their classes are called: the names of all files together, so that each has one value."""
+    """Outlines and DICOM SEG say what their classes are called: the names of all files together, so that each has one
+    value."""
     labels = [case.label for case in found.cases]
+    segmented = [label for label in labels if isinstance(label, Path) and label.suffix.lower() == ".dcm"]
+    if segmented and len(segmented) == len(labels) and not found.class_names:
+        from unetkit.data.formats import dicom_seg_read
+
+        if all(dicom_seg_read.is_segmentation(label) for label in segmented):
+            return dataclasses.replace(found, class_names=dicom_seg_read.class_names(segmented))
     outlines = [label for label in labels if isinstance(label, Path) and is_label_name(label) and is_vector(label)]
     if found.class_names or not outlines or len(outlines) < len(labels):
         return found

@@ -14,7 +14,7 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.borders import reach
 from unetkit.data.case import Case, ClassFiles, ObjectFiles
-from unetkit.data.formats import AS_THEY_ARE, ImageInfo, Reading, format_of, open_image, suffixes
+from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image, suffixes
 from unetkit.data.formats.intervals import is_interval_table, read_intervals
 from unetkit.data.formats.vector import is_vector, open_vector
 from unetkit.data.label_files import open_class_files, open_object_files
@@ -115,10 +115,27 @@ def open_mask(case: Case, legend: Legend | None = None, names: Mapping[str, int]
         return array_mask(label, case.mask_where)
     if is_vector(label):
         return drawn_mask(open_vector(label, _image(case, "areas"), values))
+    if _is_segmentation(label):
+        return drawn_mask(_segments(case, label, values))
     if is_interval_table(label):
         info = _image(case, "intervals")
         return array_mask(read_intervals(label, info, values)[0], label, info)
     return open_mask_file(label, _reading(case, label), _over(case))
+
+
+def _is_segmentation(label: Path) -> bool:
+    if label.suffix.lower() != ".dcm":
+        return False
+    from unetkit.data.formats.dicom_seg_read import is_segmentation
+
+    return is_segmentation(label)
+
+
+def _segments(case: Case, label: Path, names: Mapping[str, int] | None) -> ImageReader:
+    """A DICOM SEG, on the grid of the image, whose slices it may have only some of."""
+    from unetkit.data.formats.dicom_seg_read import label_over, open_segmentation
+
+    return label_over(label, image_info(case), names) if case.images else open_segmentation(label, names)
 
 
 def case_mask(case: Case, legend: Legend | None = None) -> RawMask:

@@ -14,7 +14,7 @@ import numpy as np
 
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, ImageWriter, Mode, PaletteAs, Reading, Target
-from unetkit.data.formats.dicom_files import ERRORS, SEGMENTATIONS, is_dicom, range_of, read_file, stored_pixels
+from unetkit.data.formats.dicom_files import ERRORS, SEGMENTATIONS, is_slice, range_of, read_file, stored_pixels
 from unetkit.data.formats.dicom_series import Series, read_series
 from unetkit.data.formats.volumes import (
     LPS_RAS,
@@ -50,8 +50,8 @@ def create_image(target: Target) -> ImageWriter:
 
 
 def are_slices(paths: Sequence[Path]) -> bool:
-    """Whether files are DICOM, told by their first bytes. Never raises."""
-    return bool(paths) and all(is_dicom(path) for path in paths)
+    """Whether files may be slices of a volume, told by their first bytes. Never raises."""
+    return bool(paths) and all(is_slice(path) for path in paths)
 
 
 class SlicesReader(VolumeReader):

@@ -26,6 +26,8 @@ ERRORS = (
     NotImplementedError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+_IMAGES = "1.2.840.10008.5.1.4.1.1."
+_ALONE = ("1", "3", "6", "12", "66", "77", "88", "104")  # PS3.6, table A-1: storage classes of what is no slice
 _TAGS = [
     "SOPClassUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality", "Rows", "Columns",
     "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
@@ -87,6 +89,23 @@ def is_dicom(path: Path) -> bool:
     first = head[:2] in (b"\x02\x00", b"\x08\x00") and head[3:4] == b"\0"
     typed = head[4:6].isalpha() and head[4:6].isupper()
     return first and (typed or 0 < int.from_bytes(head[4:8], "little") < 1024)
+
+
+def is_slice(path: Path) -> bool:
+    """Whether a file may be one of the slices of a volume, told by its first bytes: DICOM, and no radiograph, sonogram,
+    photograph, report or segmentation, each of which is an image (or none) alone. Never raises."""
+    if not is_dicom(path):
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(1024)
+    except OSError:
+        return False
+    begin = head.find(b"\x02\x00\x02\x00UI")  # MediaStorageSOPClassUID
+    if begin < 0:
+        return True
+    kind = head[begin + 8 :][: int.from_bytes(head[begin + 6 : begin + 8], "little")].rstrip(b"\0 ").decode("latin-1")
+    return not kind.startswith(_IMAGES) or kind.removeprefix(_IMAGES).split(".")[0] not in _ALONE
 
 
 def read_file(path: Path) -> DicomFile | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, decoding, unreadable
 from unetkit.data.formats.dicom import SlicesReader
 from unetkit.data.formats.dicom_files import ERRORS, SEGMENTATIONS, DicomFile, is_dicom, read_file, stored_pixels
+from unetkit.data.formats.paths import natural_key
 from unetkit.data.formats.volumes import LPS_RAS, as_sixteen, needed, space_axes
 
 
@@ -26,27 +28,51 @@ def is_segmentation(path: Path) -> bool:
     return found is not None and found.kind in SEGMENTATIONS
 
 
-def open_segmentation(path: Path) -> SegReader:
-    """Open a DICOM SEG as a label: the numbers of its segments. Raises DataError: fractions, tiles, uneven slices."""
+def class_names(paths: Iterable[Path]) -> dict[int, str]:
+    """Value → name of the segments of all these files, with 0 for what no segment covers.
+
+    Values are the numbers of the segments where these say the same in every file; else names are numbered from 1 in
+    their natural order. Raises DataError: damaged, no DICOM SEG.
+    """
+    found = [segment_names(path) for path in paths]
+    pairs = {pair for names in found for pair in names.items()}
+    names = {name for _, name in pairs}
+    if len(pairs) > len(names) or len(pairs) > len({number for number, _ in pairs}):
+        pairs = set(enumerate(sorted(names, key=natural_key), 1))
+    return {0: "background"} | dict(sorted(pairs))
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Number → name of the segments of a DICOM SEG. Raises DataError: damaged, none."""
+    pydicom = needed("pydicom", path, "DICOM files are read")
+    with decoding(path, *ERRORS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SegmentSequence"], force=True)
+        return _names(data)
+
+
+def _names(data: Any) -> dict[int, str]:
+    return {int(s.SegmentNumber): str(s.SegmentLabel).strip() for s in data.SegmentSequence if int(s.SegmentNumber)}
+
+
+def open_segmentation(path: Path, names: Mapping[str, int] | None = None) -> SegReader:
+    """Open a DICOM SEG as a label. names: the value of each segment by its name; None: its number.
+
+    Raises DataError: fractions, tiles, uneven slices, a segment that is none of `names`.
+    """
     header = read_file(path)
     if header is None:
         raise unreadable(path, "it has no image")
     with decoding(path, *ERRORS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return SegReader(header, needed("pydicom", path, "DICOM files are read").dcmread(path, force=True))
-
-
-def segment_names(path: Path) -> dict[int, str]:
-    """What the values of a DICOM SEG, read as a label, mean. Raises DataError as `open_segmentation`."""
-    with open_segmentation(path) as reader:
-        return dict(reader.names)
+        return SegReader(header, needed("pydicom", path, "DICOM files are read").dcmread(path, force=True), names)
 
 
 class SegReader(SlicesReader):
     """A label of the numbers of segments, on the grid of the slices that the file has (and of empty ones between)."""
 
-    def __init__(self, header: DicomFile, data: Any) -> None:
-        """header, data: of the file, the latter whole: a bit for each voxel and segment."""
+    def __init__(self, header: DicomFile, data: Any, names: Mapping[str, int] | None) -> None:
+        """header, data: of the file, the latter whole: a bit for each voxel and segment. names: as above."""
         path, kind = header.path, str(data.get("SegmentationType") or "BINARY")
         if kind not in ("BINARY", "LABELMAP"):
             raise DataError(
@@ -54,7 +80,13 @@ class SegReader(SlicesReader):
             )
         if "TotalPixelMatrixRows" in data:
             raise DataError(f"{path}: the segmentation of a whole slide in tiles is not read; export it as a TIFF")
-        self.names = {int(s.SegmentNumber): str(s.SegmentLabel) for s in data.SegmentSequence}
+        self._names = _names(data)
+        self._value = {number: number if names is None else names.get(name) for number, name in self._names.items()}
+        if unknown := next((n for number, n in sorted(self._names.items()) if self._value[number] is None), ""):
+            raise DataError(
+                f"{path}: the segment '{unknown}' is none of the classes that are known ({', '.join(names or ())}); "
+                "rename it, or train with it"
+            )
         self._header, self._binary = header, kind == "BINARY"
         self._pixels = bytes(data.PixelData) if self._binary else b""
         self._segments = [_segment_of(frame, data) for frame in data.PerFrameFunctionalGroupsSequence]
@@ -64,37 +96,39 @@ class SegReader(SlicesReader):
             self._frames[number].append(frame)
         count = max(numbers) + 1
         shape = (header.columns, header.rows) if count == 1 else (header.columns, header.rows, count)
-        names = ", ".join(f"{n} {name}" for n, name in sorted(self.names.items()))
+        values = sorted((value or 0, self._names[number]) for number, value in self._value.items())
         info = ImageInfo(
             shape=shape,
             channels=1,
             alpha=False,
-            dtype="uint8" if max(self.names, default=0) < 256 else "uint16",
+            dtype="uint8" if max(values, default=(0, ""))[0] < 256 else "uint16",
             mode="grey",
             spacing=tuple(round(float(v), 6) for v in np.linalg.norm(lps[:3, :3], axis=0)[: len(shape)]),
             affine=as_sixteen(LPS_RAS @ lps),
             axes=space_axes(shape),
             unit="mm",
-            notes=(f"segments: {names}",),
+            notes=("segments: " + ", ".join(f"{value} {name}" for value, name in values),),
         )
         super().__init__(path, info)
 
     def _slice(self, number: int) -> Array:
         rows, columns = self._header.rows, self._header.columns
         label = np.zeros((rows, columns, 1), self.info.dtype)
+        by = np.zeros((rows, columns, 1), np.uint16)  # the segment that each voxel is of
         for frame in self._frames.get(number, ()):
             if not self._binary:
-                label[:] = stored_pixels(self._header, frame)
+                by[:] = stored_pixels(self._header, frame)
                 continue
             mask = self._bits(frame * rows * columns, rows * columns).reshape(rows, columns, 1)
-            taken = label[mask & (label != 0)]
-            if taken.size:
-                one, other = (self.names.get(int(n), str(n)) for n in (taken[0], self._segments[frame]))
+            if (taken := by[mask & (by != 0)]).size:
+                one, other = (self._names.get(int(n), str(n)) for n in (taken[0], self._segments[frame]))
                 raise DataError(
                     f"{self.path}: the segments '{one}' and '{other}' overlap, and a label has one class for each "
                     "voxel; export each segment as a file of its own, and name their folders"
                 )
-            label[mask] = self._segments[frame]
+            by[mask] = self._segments[frame]
+        for segment in np.unique(by[by != 0]):
+            label[by == segment] = self._value.get(int(segment), int(segment))
         return label
 
     def _bits(self, begin: int, count: int) -> Array:
@@ -145,12 +179,12 @@ def _planes(header: DicomFile) -> tuple[Array, list[int]]:
     return lps, [int(n) for n in numbers]
 
 
-def label_over(path: Path, info: ImageInfo) -> ImageReader:
+def label_over(path: Path, info: ImageInfo, names: Mapping[str, int] | None = None) -> ImageReader:
     """A DICOM SEG as a label on the grid of an image, whose slices it may have only some of: zeros elsewhere.
 
-    info: of the image. Raises DataError: the voxels of the two do not coincide.
+    info: of the image. names: as for `open_segmentation`. Raises DataError: the voxels of the two do not coincide.
     """
-    reader = open_segmentation(path)
+    reader = open_segmentation(path, names)
     if info.affine is None:
         if reader.info.shape == info.shape:
             return reader
