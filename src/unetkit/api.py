@@ -99,14 +99,14 @@ class Run:
         """Predict one image in memory, in the units that it was trained on: (*space), (*space, C) or (C, *space), where
         space is (H, W) of an image, (X, Y, Z) of a volume, (X,) of a signal.
 
-        Returns the mask in the legend's own values, (*space), or (3, *space) for colours; or with `probabilities`
-        float32 (classes, *space). For many images or files, `unetkit.predict` is quicker. Raises DataError: not such an
-        image.
+        Returns the mask in the legend's own values, (*space), or (3, *space) for colours, (classes, *space) where each
+        class has a mask of its own; or with `probabilities` float32 (classes, *space). For many images or files,
+        `unetkit.predict` is quicker. Raises DataError: not such an image.
         """
         model, plan = self._loaded
         options = _options(plan, tta=tta)
         if options.tta not in self._predictors:
-            self._predictors[options.tta] = Predictor(model.net, options)
+            self._predictors[options.tta] = Predictor(model.net, options, regions=model.legend.regions)
         predictor = self._predictors[options.tta]
         with CaseReader(np.asarray(image), model.prepare, ndim=plan.net.ndim) as reader:
             result = predictor.array(reader.read(reader.whole), probabilities)
