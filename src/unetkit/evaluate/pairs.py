@@ -10,11 +10,23 @@ from pathlib import Path
 from unetkit.core.errors import DataError
 from unetkit.data.case import Annotation, Case, ClassFiles, Discovery
 from unetkit.data.discover import discover
-from unetkit.data.formats import AS_THEY_ARE, Reading, image_paths, is_image_name, natural_key, stem, suffixes
+from unetkit.data.formats import (
+    AS_THEY_ARE,
+    Reading,
+    contents,
+    format_of,
+    image_paths,
+    label_paths,
+    natural_key,
+    split_address,
+    stem,
+)
 from unetkit.data.formats.rows import is_mask_table
 from unetkit.data.legend import Legend, folder_name
+from unetkit.data.walk import walk
 
-BESIDE = ("probabilities", "overlays", "marks")  # folders that predict writes beside the masks
+# folders that predict writes beside the masks
+BESIDE = ("probabilities", "overlays", "marks", "polygons", "measurements", "intervals")
 _MASK_SUFFIX = re.compile(
     r"[_\-. ](mask|masks|seg|segmentation|label|labels|gt|truth|annotation|pred|prediction)$", re.I
 )
@@ -100,19 +112,21 @@ def grouped(files: Sequence[Path], folder: Path, legend: Legend | None) -> list[
 
 
 def _masks_below(folder: Path) -> list[Path]:
-    found = [
-        path
-        for path in folder.rglob("*")
-        if (is_image_name(path) or is_mask_table(path))
-        and path.suffix.lower() not in suffixes("signal")
-        and path.is_file()
-        and not set(path.relative_to(folder).parts[:-1]) & set(BESIDE)
-    ]
+    """The masks in a folder and below, without what `predict` writes beside them; of a file that holds one, the path
+    into it."""
+    found = []
+    for path in walk(folder, label_paths):
+        kind = format_of(path)
+        beside = set(path.relative_to(folder).parts[:-1]) & set(BESIDE)
+        if beside or (kind is None and not is_mask_table(path)) or (kind is not None and kind.kind == "signal"):
+            continue
+        inside = [item.address for item in contents(path) if item.label] if kind is not None and kind.several else []
+        found.append(inside[0] if len(inside) == 1 else path)
     return sorted(found, key=lambda path: natural_key(str(path.relative_to(folder))))
 
 
 def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_name(stem(path)).as_posix()
+    return split_address(path)[0].relative_to(folder).with_name(stem(path)).as_posix()
 
 
 def pair(predictions: Sequence[Prediction], folder: Path, cases: Sequence[Case], truth: Path) -> Pairing:
