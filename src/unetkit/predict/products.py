@@ -177,7 +177,8 @@ def _mask_writer(
 
 def _scores_writer(job: Job, path: Path, shape: tuple[int, ...], legend: Legend) -> ImageWriter:
     found = format_of(path)
-    half = found is not None and found.kind in ("image", "array")
+    # an OME-TIFF holds what the OME model has types for
+    half = found is not None and found.kind in ("image", "array") and not suffix(path).lower().startswith(".ome")
     return create_image(
         path,
         shape,
