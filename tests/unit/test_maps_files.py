@@ -109,8 +109,17 @@ def test_pixels_that_hold_nothing_are_told(tmp_path: Path) -> None:
         assert valid(reader, Region((20, 20), (30, 30))) is None
     assert holds_YX is not None
     assert lost_CYX is not None
-    np.testing.assert_array_equal(lost_CYX, image_CYX == 0)
+    # a 0 in one channel is a value like others …
+    np.testing.assert_array_equal(lost_CYX, np.stack([(image_CYX == 0).all(0)] * 2))
     np.testing.assert_array_equal(holds_YX, (image_CYX != 0).any(0))
+    # … and a number that stands for nothing is none
+    other_CYX = np.where(image_CYX == 0, 9999, image_CYX).astype(np.uint16)
+    with open_image(geotiff(tmp_path / "other.tif", other_CYX, nodata=9999)) as reader:
+        lost_CYX, again_YX = missing(reader, whole, reader.read(whole)), valid(reader, whole)
+    assert lost_CYX is not None
+    assert again_YX is not None
+    np.testing.assert_array_equal(lost_CYX, image_CYX == 0)
+    np.testing.assert_array_equal(again_YX, holds_YX)
     with open_image(geotiff(tmp_path / "all.tif", image_CYX)) as reader:
         assert valid(reader, whole) is None
     floats_CYX = image_CYX.astype(np.float32)
@@ -388,3 +397,20 @@ def test_a_written_mask_is_read_back_with_its_holes_not_annotated(tmp_path: Path
     label_YX = read_raw_label(mask_over(tmp_path / "m.tif", like))
     assert np.unique(label_YX[:50]).tolist() == [255]
     assert np.unique(label_YX[50:]).tolist() == [UNANNOTATED]
+
+
+def test_bands_in_files_of_their_own_lie_on_one_grid(tmp_path: Path) -> None:
+    from unetkit.data.case import Case
+    from unetkit.data.source import open_case
+
+    image_CYX = noise((2, 40, 50))
+    image_CYX[0, 3], image_CYX[:, 5] = 0, 0
+    bands = tuple(geotiff(tmp_path / f"B0{n}.tif", image_CYX[n : n + 1], nodata=0) for n in range(2))
+    with open_case(Case("a", bands)) as reader:
+        holds_YX = valid(reader, Region((0, 0), (40, 50)))
+        assert same_map(probe(bands[0]), reader.info) == ""
+    assert holds_YX is not None
+    np.testing.assert_array_equal(holds_YX, image_CYX.any(0))
+    geotiff(bands[1], image_CYX[1:], 32617)
+    with pytest.raises(DataError, match=r"B01\.tif: it does not lie over B00\.tif of the same case: its coordinate"):
+        open_case(Case("a", bands))

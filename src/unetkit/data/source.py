@@ -14,6 +14,7 @@ from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
 from unetkit.data.formats.base import Array, PaletteAs
+from unetkit.data.formats.map_places import same_map
 from unetkit.data.sizes import extent, size
 
 
@@ -70,6 +71,11 @@ class _Joined(ImageReader):
                     raise DataError(
                         f"{reader.path}: {extent(reader.info.shape)}, but {first.path.name} of the same case has "
                         f"{size(first.info.shape)}; the channel files of a case must have one size"
+                    )
+                if where := same_map(first.info, reader.info):
+                    raise DataError(
+                        f"{reader.path}: it does not lie over {first.path.name} of the same case: {where}; bring the "
+                        f"bands onto one grid (`rio warp BAND OUT.tif --like {first.path.name}`)"
                     )
             has = sum(reader.info.channels for reader in readers)
             if channel is not None and not 0 <= channel < has:

@@ -191,8 +191,9 @@ class MapReader(ImageReader):
 def missing(reader: ImageReader, region: Region, raw_CX: Array) -> Array | None:
     """Which of the values `raw_CX`, as read of `region`, hold nothing: bool (C, *shape); None where all hold something.
 
-    Nothing is what has the nodata value, is not finite, or lies under the mask of the file. Costs next to nothing for
-    integers without nodata and mask.
+    Nothing is what has the nodata value, is not finite, or lies under the mask of the file. Where the nodata value is 0
+    among integers it is so only where all channels have it: a red roof has no blue, and is there. Costs next to nothing
+    for integers without nodata and mask.
     """
     found: Array | None = None
     if raw_CX.dtype.kind == "f":
@@ -201,6 +202,8 @@ def missing(reader: ImageReader, region: Region, raw_CX: Array) -> Array | None:
     if nodata is not None and not np.isnan(nodata) and reader.info.mode != "palette" and _fits(nodata, raw_CX.dtype):
         with np.errstate(over="ignore"):
             same = raw_CX == raw_CX.dtype.type(nodata)
+        if nodata == 0 and raw_CX.dtype.kind != "f":
+            same = np.broadcast_to(same.all(0), same.shape)
         found = same if found is None else found | same
     if (masked := reader.masked(region)) is not None:
         found = np.broadcast_to(masked, raw_CX.shape) if found is None else found | masked
