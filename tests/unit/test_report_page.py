@@ -257,7 +257,7 @@ def test_measures_of_whole_images_and_notes_are_shown(made_run: Callable[..., Pa
     v_rand = {"class": "mean", "metric": "v_rand", "mean": 0.9651, "low": 0.95, "high": 0.98, "n": 6, "missing": 0}
     change(run / "scores.json", summary=[v_rand, *scores["summary"]], notes=["a.png: left out of the scores"])
     text = page_of(run).text
-    assert "v_rand0.9650.950 to 0.9806" in text
+    assert "V_rand0.9650.950 to 0.9806" in text
     assert "a.png: left out of the scores" in text
     assert "95 % percentile bootstrap over" in text
 

@@ -10,13 +10,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unetkit.metrics.scores import METRICS, CaseScores, Scores
+from unetkit.metrics.scores import IMAGE_METRICS, METRICS, CaseScores, Scores
 from unetkit.metrics.summary import Summary
 
 # Of many images, so many with the lowest Dice are listed.
 WORST = 5
 
-_LABELS = {"dice": "Dice", "iou": "IoU", "boundary_f1": "boundary\nF1", "v_rand": "V_rand", "v_info": "V_info"}
+_LABELS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "boundary_f1": "boundary\nF1",
+    "v_rand": "V_rand",
+    "v_info": "V_info",
+    "ap50": "AP50",
+    "ap50_90": "AP50-90",
+}
 
 
 def show_scores(console: Console, scores: Scores) -> None:
@@ -24,7 +32,8 @@ def show_scores(console: Console, scores: Scores) -> None:
     console.print(_summary(scores))
     for metric in _image_metrics(scores):
         value = scores.mean(metric)
-        console.print(Text(f"{_label(metric)}: {_number(value.mean)}  {_interval(value)}".rstrip()))
+        name = IMAGE_METRICS.get(metric, _label(metric))
+        console.print(Text(f"{name}: {_number(value.mean)}  {_interval(value)}".rstrip()))
     units = "groups" if scores.by_group else "images"
     left_out = "* not in the mean. " if len(scores.foreground) < len(scores.class_names) else ""
     console.print(Text(f"{left_out}Below: 95 % interval, bootstrap over {units}; n: images.", style="dim"))

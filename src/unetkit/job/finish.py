@@ -58,18 +58,23 @@ def finish(
     yield Saved(path=str(page), what="the report")
     images = f"{len(cases)} validation image{'s' * (len(cases) != 1)}"
     steps = f"{position.step} step{'s' * (position.step != 1)} in {format_duration(position.elapsed)}"
+    objects = scores.mean("ap50")
     yield Done(
         task="train",
-        message=f"{_reached(mean)} on {images}, after {steps}" if cases else f"no image validates it, after {steps}",
+        message=f"{_reached(mean, objects)} on {images}, after {steps}"
+        if cases
+        else f"no image validates it, after {steps}",
         seconds=position.elapsed,
     )
 
 
-def _reached(mean: Summary) -> str:
+def _reached(mean: Summary, objects: Summary) -> str:
+    """Dice, and where there are objects, their average precision."""
     if np.isnan(mean.mean):
         return "no class of interest occurs"
     interval = "" if np.isnan(mean.low) else f" (95 % interval {mean.low:.3f} to {mean.high:.3f})"
-    return f"Dice {mean.mean:.3f}{interval}"
+    found = "" if np.isnan(objects.mean) else f", objects found with AP {objects.mean:.3f} at IoU 0.5,"
+    return f"Dice {mean.mean:.3f}{interval}{found}"
 
 
 def _number(value: float) -> float | None:

@@ -87,9 +87,7 @@ def score_cases(
     return Scores(legend.names, legend.foreground, tuple(rows))
 
 
-def predict_case(
-    predictor: Predictor, model: Model, case: Case
-) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+def predict_case(predictor: Predictor, model: Model, case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
     """A whole case on the grid of its file, as users get it: the label (*space) in the classes of masks, and the ids of
     objects where they are told apart. The image itself is read tile by tile."""
     with CaseReader(case, model.prepare) as reader:

@@ -29,6 +29,15 @@ from unetkit.metrics.overlap import (
 from unetkit.metrics.summary import Summary, summarise
 
 METRICS = ("dice", "iou", "precision", "recall", "boundary_f1")
+IMAGE_METRICS = {
+    "v_rand": "V_rand",
+    "v_info": "V_info",
+    "ap50": "objects, AP at IoU 0.5",
+    "ap50_90": "objects, AP, mean of IoU 0.5 … 0.9",
+    "object_f1": "objects, F1 at IoU 0.5",
+    "pq": "objects, panoptic quality",
+}
+"""What the metrics of whole images are called."""
 
 Row = dict[str, str | int | float | None]
 

@@ -88,7 +88,11 @@ def _scores(facts: Facts, scores: ScoreView) -> str:
         return "Not scored yet."
     rows: list[tuple[str, ...]] = [("mean", *_measure(scores.mean))]
     rows += [(c.name, *_measure(c.measures["dice"])) for c in scores.classes]
-    return _table(("class", "Dice", "95 % interval", f"{facts.noun}s"), rows) + (
+    table = _table(("class", "Dice", "95 % interval", f"{facts.noun}s"), rows)
+    if scores.whole:
+        whole = [(name, *_measure(measure)) for name, measure in scores.whole.items()]
+        table += "\n\n" + _table((f"of whole {facts.noun}s", "score", "95 % interval", f"{facts.noun}s"), whole)
+    return table + (
         f"\n\nMeasured on validation {facts.noun}s: not trained on, but used to choose the best moment of training."
     )
 

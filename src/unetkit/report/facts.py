@@ -190,6 +190,8 @@ def _classes(plan: Any, path: Path) -> tuple[ClassFact, ...]:
             colour = next(spare) if foreground else "#000000"
         value = entry.get("value")
         shown = ", ".join(str(v) for v in value) if isinstance(value, list) else str(value)
+        if get(legend, "kind") == "instances" and foreground:
+            shown = "the number of the object"
         classes.append(ClassFact(index, text(entry.get("name"), f"class {index}"), colour, foreground, shown))
     return tuple(classes)
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from unetkit.report.facts import Facts, number, text
+from unetkit.data.borders import BORDER
+from unetkit.report.facts import Facts, get, number, text
 
 IGNORE = 255  # class index of unlabelled pixels
 OUTSIDE = 254  # no part of the image: the gaps between the planes of a volume
@@ -103,7 +104,8 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
     for name, mask in (("truth", truth), ("prediction", prediction)):
         if mask.shape != size:
             raise ValueError(f"its {name} is {mask.shape[1]} × {mask.shape[0]}, its image {size[1]} × {size[0]}")
-    codes = difference(truth, prediction, [c.index for c in facts.foreground], facts.regions)
+    objects = [c.index for c in facts.foreground] + ([BORDER] if get(facts.plan, "data.legend.border") else [])
+    codes = difference(truth, prediction, objects, facts.regions)
     inside = max(1, int(np.count_nonzero(truth != OUTSIDE)))
     labelled = max(1, int(np.count_nonzero((codes != UNLABELLED) & (truth != OUTSIDE))))
     width = max(1, round(max(size) / 400))  # so that a contour is seen when the picture is a third of the page

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unetkit.metrics.scores import IMAGE_METRICS
 from unetkit.report.facts import Facts, get, list_of_mappings, number, text
 
 # Order and names of the columns. Measures of whole images, such as V_rand, stand apart.
@@ -94,7 +95,7 @@ def read_scores(facts: Facts) -> ScoreView:
         classes=classes,
         cases=cases,
         metrics=metrics or ("dice",),
-        whole={name: measure for name, measure in means.items() if name not in METRICS},
+        whole={IMAGE_METRICS.get(name, name): measure for name, measure in means.items() if name not in METRICS},
         interval=text(scores.get("interval"), ""),
         notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
     )
