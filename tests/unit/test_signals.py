@@ -230,10 +230,8 @@ def test_waves_that_are_written_are_read_again(tmp_path_factory, parts: list[tup
     info = ImageInfo((len(label),), 1, False, "float32", "grey", spacing=(1 / RATE,))
     legend = Legend(kind="values", classes=classes, background=0)
     signal = np.arange(len(label), dtype=np.float32)[None]
-    write_marks(
-        folder / "x.ii",
-        Finished(info, legend, lambda r: label[r.slices], None, lambda r: signal[(slice(None), *r.slices)]),
-    )
+    done = Finished(info, legend, lambda r: label[r.slices], None, lambda r: signal[(slice(None), *r.slices)])
+    write_marks(folder / "x.ii", done)
     if not label.any():
         with pytest.raises(DataError, match="no wave is marked"):
             read_waves(folder / "x.ii")
