@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from unetkit.core.region import Region
+from unetkit.data.case import Case
 from unetkit.data.prepare import CaseReader, PreparePlan
 
 PLANS = st.builds(
@@ -42,3 +43,26 @@ def test_scale_and_offset_do_not_matter(method: str, scale: float, offset: float
     image = np.random.default_rng(0).normal(size=(20, 30))
     a, b = CaseReader(image, plan), CaseReader(image * scale + offset * scale, plan)
     np.testing.assert_allclose(a.read(a.whole), b.read(b.whole), atol=2e-3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(*[st.integers(1, 14)] * 3),
+    st.tuples(*[st.sampled_from([0.5, 1.0, 1.01, 2.0, 4.0])] * 3),
+    st.sampled_from(["nearest", "linear", "cubic"]),
+    st.data(),
+)
+def test_a_region_of_a_resampled_volume_is_a_part_of_the_whole(
+    shape: tuple[int, ...], spacing: tuple[float, ...], thick: str, data: st.DataObject
+) -> None:
+    volume = np.random.default_rng(sum(shape)).normal(size=(1, *shape)).astype(np.float32)
+    plan = PreparePlan.parse({"spacing": spacing, "unit": "mm", "thick": thick}, "test")
+    reader = CaseReader(Case(id="a", images=(volume,), spacing=(1.0, 1.0, 2.0)), plan)
+    whole = reader.read(reader.whole)
+    assert whole.shape == (1, *reader.shape)
+    assert reader.spacing is not None
+    extent = [n * s for n, s in zip(shape, (1.0, 1.0, 2.0), strict=True)]
+    np.testing.assert_allclose(np.multiply(reader.shape, reader.spacing), extent)  # the same space
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in reader.shape)
+    region = Region(start, tuple(data.draw(st.integers(a, n)) for a, n in zip(start, reader.shape, strict=True)))
+    np.testing.assert_array_equal(reader.read(region), whole[(slice(None), *region.slices)])

@@ -8,6 +8,7 @@ import torch
 
 from unetkit.core.errors import PlanError
 from unetkit.data.legend import Legend
+from unetkit.data.prepare import PreparePlan
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import preset
@@ -15,7 +16,7 @@ from unetkit.nets.spec import NetSpec
 from unetkit.plan import rules, shape, view
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 from unetkit.plan.make import _draft, show
-from unetkit.plan.plan import DataPlan, Request
+from unetkit.plan.plan import DataPlan, Plan, Request
 from unetkit.plan.sizing import _halved
 
 
@@ -160,6 +161,25 @@ def test_a_network_that_is_taken_as_it_is_has_no_other_view() -> None:
     plan, why = _draft(THICK, LEGEND, DATA, Request(steps=10, model=own))
     assert plan.net.kernels == 3
     assert why["net.kernels"] == "3d: as the network is"
+
+
+def test_axes_that_a_network_has_not_are_refused() -> None:
+    plan, _ = _draft(THICK, LEGEND, DATA, Request(steps=10))
+    for settings, message in (
+        ({"prepare.spacing": [1.0, 1.0]}, r"prepare\.spacing has 2 lengths, but the network has 3 axes"),
+        ({"prepare.spacing": [1.0, 1.0, -1.0]}, r"one length above 0 per axis"),
+    ):
+        with pytest.raises(PlanError, match=message):
+            plan.override(settings, "--set")
+    flat = NetSpec(channels=(8, 16))
+    with pytest.raises(ValueError, match=r"augment\.fixed names axis 2, but axes count from 0 to 1"):
+        Plan(
+            request=Request(),
+            data=DATA,
+            prepare=PreparePlan(),
+            net=flat,
+            augment=plan.augment.model_copy(update={"aspect": ()}),
+        )
 
 
 def test_a_patch_is_halved_in_the_plane_of_thick_slices() -> None:

@@ -60,7 +60,7 @@ def _draw_one(plan: AugmentPlan, ndim: int, grid: tuple[int, ...], g: np.random.
     quarter = int(g.integers(4))
     angles = np.radians(g.uniform(-plan.rotate, plan.rotate, size=max(1, ndim * (ndim - 1) // 2)))
     zoom = np.exp(g.uniform(-plan.scale, plan.scale) + g.uniform(-plan.stretch, plan.stretch, size=ndim))
-    fixed = [axis for axis in plan.fixed if axis < ndim]
+    fixed = list(plan.fixed)
     zoom[fixed] = 1
     matrix = np.diag(flips)
     if ndim > 1:

@@ -317,6 +317,12 @@ class Plan(Config):
         for name, entry in (("flip", self.augment.flip), ("aspect", self.augment.aspect)):
             if isinstance(entry, tuple) and len(entry) not in ((ndim,) if name == "flip" else (0, ndim)):
                 raise ValueError(f"augment.{name} has {len(entry)} entries, but the network has {ndim} axes")
+        if any(axis >= ndim for axis in self.augment.fixed):
+            raise ValueError(f"augment.fixed names axis {max(self.augment.fixed)}, but axes count from 0 to {ndim - 1}")
+        if self.prepare.spacing is not None and len(self.prepare.spacing) != ndim:
+            raise ValueError(
+                f"prepare.spacing has {len(self.prepare.spacing)} lengths, but the network has {ndim} axes"
+            )
         if [head.kind for head in self.net.heads] not in ([], ["classes"]):
             raise ValueError(
                 "net.heads: masks teach one set of classes, and this network has other tasks; train it in a loop of"
