@@ -87,9 +87,14 @@ def _legend(legend: Legend, reason: str) -> Text:
     entries = []
     for index, entry in enumerate(legend.classes):
         value = ",".join(map(str, entry.value)) if isinstance(entry.value, tuple) else str(entry.value)
+        if legend.regions:
+            value = "+".join(map(str, entry.codes))
+            entries.append(f"{value} = {entry.name}" if value else entry.name)
+            continue
         mark = " (background)" if index == legend.background and entry.name != "background" else ""
         entries.append(f"{value} = {entry.name}{mark}")
-    return Text.assemble(("classes: ", "bold"), ", ".join(entries), (f" · {reason}" if reason else "", "dim"))
+    what = "regions, which may overlap: " if legend.regions else "classes: "
+    return Text.assemble((what, "bold"), ", ".join(entries), (f" · {reason}" if reason else "", "dim"))
 
 
 def _verdict(data: Path, findings: Sequence[Finding]) -> Text:
