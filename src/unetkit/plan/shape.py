@@ -170,7 +170,12 @@ def preset_for(
         return net, ""
     said = f"{cut.levels} of the preset's {net.levels} levels" if cut.levels < net.levels else "short axes halved less"
     if cut.kernels != net.kernels and cut.levels == net.levels:
-        said = "long voxels halved later, with kernels of 1 until then"
+        slices = not all(map(math.isfinite, aspect))
+        said = (
+            "strides and kernels of 1 across slices"
+            if slices
+            else "long voxels halved later, with kernels of 1 till then"
+        )
     return cut, f"{said}, for patches of about {extent(tuple(shape))}"
 
 

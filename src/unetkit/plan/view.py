@@ -113,4 +113,4 @@ def patch(facts: Fingerprint, look: Look, stem: int) -> tuple[tuple[int, ...], s
     sides = shape.within([size[a] for a in flat], [look.aspect[a] for a in flat], most)
     value = tuple(int(v) for v in np.insert(sides, look.axis, slices))
     what = "one slice" if slices == 1 else f"{slices} slices"
-    return value, f"{what} of the median volume ({extent(size)}), or the part of them that a step can hold"
+    return value, f"{what} of the median volume ({extent(size)}), as large as a step can hold"
