@@ -15,6 +15,7 @@ from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case, ClassFiles, GivenRegion, ObjectFiles
 from unetkit.data.doctor import examine
+from unetkit.data.formats import Reading
 from unetkit.data.legend import Legend, LegendClass
 from unetkit.data.mask_facts import mask_facts
 from unetkit.data.masks import case_mask, read_label, read_label_region
@@ -364,3 +365,61 @@ def test_the_facts_of_a_huge_mask_are_found_in_blocks(tmp_path: Path, monkeypatc
     sampled = mask_facts(case)
     assert sampled.blobs is None
     assert np.abs(sampled.solid / whole.solid - 1).max() < 0.1
+
+
+def test_masks_are_read_by_the_axes_that_the_user_says_of_images(tmp_path: Path) -> None:
+    """Axes without channels, in files of the image's format; other formats speak for themselves."""
+    rng = np.random.default_rng(0)
+    stack = rng.integers(0, 2, (4, 6, 7), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "image.tif", rng.integers(0, 9, (4, 2, 6, 7), dtype=np.uint8), photometric="minisblack")
+    tifffile.imwrite(tmp_path / "mask.tif", stack, photometric="minisblack")
+    np.save(tmp_path / "mask.npy", stack)
+    for mask in ("mask.tif", "mask.npy"):
+        case = Case("a", (tmp_path / "image.tif",), tmp_path / mask, reading=Reading(axes="ZCYX"))
+        np.testing.assert_array_equal(case_mask(case).array, stack)
+    flat = Case("a", (tmp_path / "image.tif",), tmp_path / "mask.tif", reading=Reading(axes="CQ"))
+    with pytest.raises(DataError, match=r"mask\.tif"):
+        case_mask(flat)
+
+
+def test_masks_that_do_not_fit_the_model(tmp_path: Path) -> None:
+    bands = np.stack([WHOLE, CORE]).astype(np.uint8)
+    np.save(tmp_path / "image.npy", np.zeros((40, 50), np.float32))
+    np.save(tmp_path / "mask.npy", bands)
+    case = Case("a", (tmp_path / "image.npy",), tmp_path / "mask.npy")
+    entries = [LegendClass(name=name, value=255, colour=(0, 0, 0)) for name in ("whole", "core", "spot")]
+    three = Legend(kind="regions", background=None, classes=tuple(entries))
+    where = tmp_path / "mask.npy"
+    with pytest.raises(DataError) as caught:
+        read_label(case, three)
+    assert str(caught.value) == f"{where}: the mask has 2 parts, but the model the classes whole, core, spot"
+    colours = tuple(LegendClass(name=str(k), value=(k, 0, 0), colour=(k, 0, 0)) for k in range(2))
+    with pytest.raises(DataError) as coloured:
+        read_label(case, Legend(kind="colours", background=0, classes=colours))
+    assert str(coloured.value) == (
+        f"{where}: the mask has a part for each class, but the masks of the model hold colours"
+    )
+    np.save(tmp_path / "mask.npy", np.zeros((70, 40, 50), np.uint8))
+    with pytest.raises(DataError, match=r"this file has 70 channels; save the classes as one number per pixel"):
+        case_mask(case)
+    many = ClassFiles(tuple((f"c{k}", WHOLE) for k in range(63)))
+    with pytest.raises(DataError, match="a mask in 63 files, one per class; there can be 62"):
+        case_mask(Case("a", (), many))
+    nested = ClassFiles((("cell", tmp_path / "mask.npy"),))
+    np.save(tmp_path / "mask.npy", bands)
+    with pytest.raises(DataError, match=r"mask\.npy: the mask of the class 'cell' alone has one channel, not several"):
+        case_mask(Case("a", (tmp_path / "image.npy",), nested))
+    (tmp_path / "areas.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    with pytest.raises(DataError) as drawn:
+        case_mask(Case("a", (), tmp_path / "areas.geojson"))
+    assert str(drawn.value) == (
+        f"{tmp_path / 'areas.geojson'}: areas are drawn over their image, and there is none; give the folder that "
+        "holds the images, too"
+    )
+
+
+def test_empty_files_of_objects_are_named(tmp_path: Path) -> None:
+    files = (saved(tmp_path / "1.png", CORE), saved(tmp_path / "2.png", CORE & FAR), saved(tmp_path / "3.png", FAR))
+    raw = case_mask(Case("a", (), ObjectFiles(files)))
+    assert raw.notes == ("1 object file holds nothing: 2.png",)
+    np.testing.assert_array_equal(raw.array, CORE + 3 * FAR)

@@ -4,6 +4,7 @@ file (is it grey? is its alpha the mask?) is found once, in blocks, when it is o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,11 @@ def open_mask_file(path: Path, reading: Reading = AS_THEY_ARE, over: ImageInfo |
         return array_mask(label_X, path, info, notes)
     with contextlib.ExitStack() as files:
         reader = files.enter_context(open_image(path, reading))
+        if over is not None and (reader.info.channels, *reader.info.shape) == over.shape:
+            # what was taken for channels are the planes that the image has, too
+            files.close()
+            known_axes = over.axes if len(over.axes) == len(over.shape) else "ZYX"[-len(over.shape) :]
+            reader = files.enter_context(open_image(path, dataclasses.replace(reading, axes=known_axes)))
         mask = _with_holes(_image_mask(reader, over), reader)
         mask.files = files.pop_all()
         return mask
