@@ -76,8 +76,9 @@ class Pages:
                 f"{self._path}: {missing} of its {len(self._series)} planes are missing; export it again, whole"
             )
         for page in self._series:
-            segments = zip(page.dataoffsets, page.databytecounts, strict=False)
-            self._ends(max((offset + count for offset, count in segments), default=0), page.parent.filehandle)
+            count = min(len(page.dataoffsets), len(page.databytecounts))
+            ends = np.add(page.dataoffsets[:count], page.databytecounts[:count], dtype=np.int64)
+            self._ends(int(ends.max(initial=0)), page.parent.filehandle)
 
     def _ends(self, end: int, handle: Any) -> None:
         if end > int(handle.size):

@@ -27,9 +27,10 @@ from unetkit.data.formats.table import format_of, split_address
 from unetkit.data.formats.zarr_arrays import METADATA, pyramid_of
 
 LABELS = "segmentation"
-_CHUNK = {1: (65536,), 2: (512, 512), 3: (64, 64, 64)}
+_CHUNK = {1: (1 << 20,), 2: (1024, 1024), 3: (128, 128, 128)}
+"""Of values of one byte; large, since each is a file. Wider values have half as many on each side."""
 _SMALLEST = 256  # no level has sides that are all shorter than half of this
-_STEP = 1 << 20  # elements of a coarser level that are made at once
+_STEP = 1 << 18  # elements of a coarser level that are averaged at once
 _OURS = {"_creator": {"name": "unetkit"}}
 
 
@@ -46,7 +47,8 @@ class ZarrWriter(ImageWriter):
         super().__init__(target.path, target.shape, target.channels, target.dtype)
         self._target, self._geometry = target, geometry(target)
         self._mask = is_mask(target)
-        self._chunk = tuple(min(c, n) for c, n in zip(_CHUNK[len(target.shape)], target.shape, strict=True))
+        sides = (c // (1 if target.dtype.itemsize == 1 else 2) for c in _CHUNK[len(target.shape)])
+        self._chunk = tuple(min(c, n) for c, n in zip(sides, target.shape, strict=True))
         self._levels = pyramid(target.shape, self._geometry, mean=not self._mask)
         self._buffer = ChunkBuffer(target.shape, self._chunk, target.channels, target.dtype, self._put)
 
@@ -103,7 +105,7 @@ class ZarrWriter(ImageWriter):
                     for a, b, s, n in zip(region.start, region.stop, steps, full, strict=True)
                 )
                 part = np.asarray(finer[(*at, *source)])
-                coarser[(*at, *region.slices)] = _mean(part, steps) if not self._mask else _picked(part, steps)
+                coarser[(*at, *region.slices)] = _picked(part, steps) if self._mask else _mean(part, steps)
 
     def _describe(self) -> None:
         target, place = self._target, self._geometry
@@ -140,14 +142,21 @@ def _picked(array: Array, steps: Sequence[int]) -> Array:
 
 
 def _mean(array: Array, steps: Sequence[int]) -> Array:
-    """Means over blocks; at odd ends the last elements count again. Integers are rounded."""
-    odd = [(0, -n % step) for n, step in zip(array.shape, steps, strict=True)]
-    padded = np.pad(array, odd, "edge") if any(b for _, b in odd) else array
-    split = [m for n, step in zip(padded.shape, steps, strict=True) for m in (n // step, step)]
-    kind = np.float64 if array.dtype.itemsize > 4 or array.dtype.kind in "ui" else np.float32
-    means = padded.reshape(split).mean(axis=tuple(range(1, 2 * len(steps), 2)), dtype=kind)
-    rounded: Array = np.rint(means) if array.dtype.kind in "ui" else means
-    return rounded.astype(array.dtype)
+    """Means over 1 or 2 elements on each axis; at odd ends the last elements count again. Integers are rounded."""
+    out = np.empty([-(-n // step) for n, step in zip(array.shape, steps, strict=True)], array.dtype)
+    rows = max(1, _STEP // max(1, out[0].size))
+    for row in range(0, len(out), rows):
+        part = array[row * steps[0] : (row + rows) * steps[0]]
+        odd = [(0, -n % step) for n, step in zip(part.shape, steps, strict=True)]
+        padded = np.pad(part, odd, "edge") if any(b for _, b in odd) else part
+        kind = np.float32 if array.dtype.itemsize <= 2 or array.dtype == np.float32 else np.float64
+        means: Array = padded.astype(kind)
+        for axis, step in enumerate(steps):
+            if step == 2:
+                before = (slice(None),) * axis
+                means = (means[(*before, slice(0, None, 2))] + means[(*before, slice(1, None, 2))]) * kind(0.5)
+        out[row : row + rows] = np.rint(means) if array.dtype.kind in "ui" else means
+    return out
 
 
 def _translation(target: Target, level: int) -> tuple[float, ...] | None:
