@@ -14,8 +14,9 @@ from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import preset
 from unetkit.nets.spec import NetSpec
 from unetkit.plan import rules, shape, view
+from unetkit.plan.draft import draft
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
-from unetkit.plan.make import _draft, show
+from unetkit.plan.make import show
 from unetkit.plan.plan import DataPlan, Plan, Request
 from unetkit.plan.sizing import _halved
 
@@ -140,31 +141,31 @@ THICK = facts((256, 256, 40), (0.7, 0.7, 3.5))
 
 
 def test_a_plan_says_how_volumes_are_seen_and_takes_what_is_asked() -> None:
-    plan, why = _draft(THICK, LEGEND, DATA, Request(steps=10))
+    plan, why = draft(THICK, LEGEND, DATA, Request(steps=10))
     assert why["net.kernels"].startswith("2.5d: slices are 5.0 times as thick")
     assert plan.augment.fixed == (2,)
     assert plan.sampling.patch[2] == view.SLAB
-    plan, why = _draft(THICK, LEGEND, DATA, Request(steps=10, view="2d"))
+    plan, why = draft(THICK, LEGEND, DATA, Request(steps=10, view="2d"))
     assert why["net.kernels"].startswith("2d: as asked (suggested: 2.5d")
     assert plan.sampling.patch[2] == 1
-    plan, _ = _draft(THICK, LEGEND, DATA, Request(steps=10, view="3d"))
+    plan, _ = draft(THICK, LEGEND, DATA, Request(steps=10, view="3d"))
     assert plan.net.kernel(0) == (3, 3, 1)
     # networks whose norm looks over the whole patch are not taken for slices, unless they are asked for
-    plan, why = _draft(THICK, LEGEND, DATA, Request(steps=10, model="nnunet"))
+    plan, why = draft(THICK, LEGEND, DATA, Request(steps=10, model="nnunet"))
     assert why["net.kernels"].startswith("3d")
 
 
 def test_a_network_that_is_taken_as_it_is_has_no_other_view() -> None:
     own = NetSpec(ndim=3, channels=(8, 16))
     with pytest.raises(PlanError, match=r"--view 2d: the network is taken as it is"):
-        _draft(THICK, LEGEND, DATA, Request(steps=10, model=own, view="2d"))
-    plan, why = _draft(THICK, LEGEND, DATA, Request(steps=10, model=own))
+        draft(THICK, LEGEND, DATA, Request(steps=10, model=own, view="2d"))
+    plan, why = draft(THICK, LEGEND, DATA, Request(steps=10, model=own))
     assert plan.net.kernels == 3
     assert why["net.kernels"] == "3d: as the network is"
 
 
 def test_axes_that_a_network_has_not_are_refused() -> None:
-    plan, _ = _draft(THICK, LEGEND, DATA, Request(steps=10))
+    plan, _ = draft(THICK, LEGEND, DATA, Request(steps=10))
     for settings, message in (
         ({"prepare.spacing": [1.0, 1.0]}, r"prepare\.spacing has 2 lengths, but the network has 3 axes"),
         ({"prepare.spacing": [1.0, 1.0, -1.0]}, r"one length above 0 per axis"),
@@ -183,13 +184,13 @@ def test_axes_that_a_network_has_not_are_refused() -> None:
 
 
 def test_a_patch_is_halved_in_the_plane_of_thick_slices() -> None:
-    plan, _ = _draft(THICK, LEGEND, DATA, Request(steps=10, view="2d"))
+    plan, _ = draft(THICK, LEGEND, DATA, Request(steps=10, view="2d"))
     half = _halved(plan.sampling.patch, plan)
     assert half == (plan.sampling.patch[0] // 2, plan.sampling.patch[1] // 2, 1)
-    plan, _ = _draft(facts((35, 51, 35), (1.0, 1.0, 1.0)), LEGEND, DATA, Request(steps=10))
+    plan, _ = draft(facts((35, 51, 35), (1.0, 1.0, 1.0)), LEGEND, DATA, Request(steps=10))
     assert _halved(plan.sampling.patch, plan) is None
 
 
 def show_kernels(net: NetSpec) -> str:
-    plan, _ = _draft(THICK, LEGEND, DATA, Request(steps=10))
+    plan, _ = draft(THICK, LEGEND, DATA, Request(steps=10))
     return show(plan.model_copy(update={"net": net}), "net.kernels")

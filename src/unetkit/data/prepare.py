@@ -22,7 +22,8 @@ from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
 from unetkit.data.formats.maps import missing, valid
-from unetkit.data.grid import DIRECTIONS, Grid, make_grid, orientation_codes
+from unetkit.data.grid import DIRECTIONS
+from unetkit.data.placing import doubts, grid_of, is_backwards
 from unetkit.data.resample import Kernel
 from unetkit.data.source import ArrayImage, open_case
 from unetkit.data.statistics import SAMPLES, Pixels, Statistics, image_statistics
@@ -31,14 +32,6 @@ Float = NDArray[np.float32]
 Array = NDArray[Any]
 
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, section 2.5.1
-# Units of length in metres: spacings in one are turned into another.
-UNITS = {
-    **dict.fromkeys(("nm", "nanometer"), 1e-9),
-    **dict.fromkeys(("µm", "um", "micron", "micrometer"), 1e-6),
-    **dict.fromkeys(("mm", "millimeter"), 1e-3),
-    **dict.fromkeys(("cm", "centimeter"), 1e-2),
-    **dict.fromkeys(("m", "meter", "metre"), 1.0),
-}
 
 
 class PreparePlan(Config):
@@ -142,59 +135,6 @@ def fit(plan: PreparePlan, sources: Iterable[Pixels], samples: int = SAMPLES // 
     return PreparePlan.parse(plan.model_dump() | values, "statistics of the set")
 
 
-def grid_of(info: ImageInfo, plan: PreparePlan) -> Grid:
-    """The prepared grid over that of an image. Raises DataError: a plan for images of other axes."""
-    if plan.spacing is not None and len(plan.spacing) != len(info.shape):
-        raise DataError(
-            f"images are resampled to {len(plan.spacing)} spacings (prepare.spacing), but this one has "
-            f"{len(info.shape)} axes; predict images like those it was trained on"
-        )
-    return planned_grid(plan, info.shape, info.spacing, info.unit, codes_of(info))
-
-
-def planned_grid(
-    plan: PreparePlan, shape: tuple[int, ...], spacing: tuple[float, ...] | None, unit: str, codes: str
-) -> Grid:
-    """`grid_of` from the facts of a header. codes: where the axes of a volume point; "": not known."""
-    if plan.spacing is None and not plan.orientation:
-        return Grid.same(shape)
-    scale = unit_scale(unit, plan.unit)
-    own = None if spacing is None or scale is None else [scale * v for v in spacing]
-    return make_grid(shape, own, codes, plan.spacing, plan.orientation, plan.thick)
-
-
-def codes_of(info: ImageInfo) -> str:
-    """Where the axes of a volume point, such as "LPS"; "" where it is not known."""
-    return "" if info.affine is None or len(info.shape) != 3 else orientation_codes(info.affine)
-
-
-def is_backwards(info: ImageInfo) -> bool:
-    """Whether the first axis lies closest in a file, as in medical volumes."""
-    return len(info.shape) > 1 and (info.axes.startswith("X") or (not info.axes and info.affine is not None))
-
-
-def unit_scale(unit: str, wanted: str) -> float | None:
-    """From one unit to another; None where they measure different things. What is not stated is taken to be alike."""
-    if not unit or not wanted or unit == wanted:
-        return 1.0
-    return UNITS[unit] / UNITS[wanted] if unit in UNITS and wanted in UNITS else None
-
-
-def _doubts(info: ImageInfo, plan: PreparePlan, array: bool) -> tuple[str, ...]:
-    """What the plan asks of an image and its header does not tell; an `array` has no header to tell."""
-    if array:
-        return ()
-    target = "" if plan.spacing is None else f"{' × '.join(f'{v:g}' for v in plan.spacing)} {plan.unit}".rstrip()
-    notes = []
-    if target and info.spacing is None:
-        notes.append(f"its spacing is not known: it is taken to be {target}, as the network expects")
-    elif target and unit_scale(info.unit, plan.unit) is None:
-        notes.append(f"its spacing is in {info.unit}, the network's in {plan.unit}: it is taken to be {target}")
-    if plan.orientation and not codes_of(info) and len(info.shape) == 3:
-        notes.append(f"where its axes point is not known: they are taken to be {plan.orientation}")
-    return tuple(notes)
-
-
 def given_statistics(plan: PreparePlan) -> Statistics:
     """The set's statistics that the plan holds; without any, ones that change nothing."""
     n = plan.channels
@@ -276,7 +216,7 @@ class CaseReader:
             raise
         self.shape = self.grid.shape
         self.spacing = None if info.spacing is None else self.grid.spacing(info.spacing)
-        self.notes = _doubts(info, plan, isinstance(self._reader, ArrayImage))
+        self.notes = doubts(info, plan, isinstance(self._reader, ArrayImage))
 
     @property
     def whole(self) -> Region:

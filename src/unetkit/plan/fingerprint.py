@@ -21,7 +21,8 @@ from unetkit.data.formats.maps import missing
 from unetkit.data.grid import Grid
 from unetkit.data.legend import MOST_REGIONS, Legend
 from unetkit.data.masks import OpenLabel
-from unetkit.data.prepare import PreparePlan, codes_of, is_backwards, planned_grid
+from unetkit.data.placing import codes_of, is_backwards, planned_grid
+from unetkit.data.prepare import PreparePlan
 from unetkit.data.source import open_case
 from unetkit.data.statistics import BLOCK, blocks
 

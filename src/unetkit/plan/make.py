@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +13,21 @@ from numpy.typing import NDArray
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.config import Config
 from unetkit.core.device import find_device
-from unetkit.core.errors import PlanError, SpecError, nearest
+from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.legend import Legend
 from unetkit.data.masks import OpenLabel
-from unetkit.data.prepare import CaseReader, PreparePlan, fit
-from unetkit.data.sizes import units
+from unetkit.data.prepare import CaseReader, fit
 from unetkit.data.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
-from unetkit.nets.spec import NetSpec, reference
-from unetkit.plan import objects, preparing, rules, shape, view
+from unetkit.nets.spec import reference
+from unetkit.plan import rules, shape
 from unetkit.plan.cost import Cost, estimate
+from unetkit.plan.draft import draft, with_settings
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
-from unetkit.plan.own import asked_network, pinned
 from unetkit.plan.plan import (
     SETTABLE,
     BudgetPlan,
@@ -44,20 +41,11 @@ from unetkit.plan.plan import (
     SamplingPlan,
 )
 from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
-from unetkit.plan.start import begun, prepared_as
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
 # Without a budget, the network is sized for this share of the limit: validation usually settles long before the limit.
 OPEN_ENDED = 0.25
-# At least so far apart are validations: they should not take the time that training needs.
-VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
-# Signals that are validated on the way: each costs little.
-SIGNALS = 64
-# The settings that decide the grid on which images are seen.
-GRID = ("spacing", "unit", "orientation", "thick")
-# Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
-SMALL_IMAGE = 1_500_000
 
 
 @dataclass(frozen=True)
@@ -86,10 +74,10 @@ def make_plan(
     _check_values(request)
     yield Started(task="plan")
     facts = fingerprint(cases, legend)
-    plan, why = _draft(facts, legend, data, request)
+    plan, why = draft(facts, legend, data, request)
     settings = request.settings
     if settings:
-        plan = _with_settings(plan, settings)
+        plan = with_settings(plan, settings)
     make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)  # refuses unknown losses now
     _check_patch(plan)
     candidates = candidates_of(plan, request)
@@ -134,157 +122,8 @@ class _Part(Config):
     sampling: SamplingPlan = SamplingPlan()
 
 
-def _draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) -> tuple[Plan, dict[str, str]]:
-    """The plan by the rules alone, and why."""
-    classes = len(legend.classes)
-    wanted = asked_network(request, own.ndim)
-    earlier, start = begun(request, own.ndim)
-    vocabulary = _vocabulary(request, wanted or start)
-    prepare, why = preparing.prepare(own, vocabulary, legend.foreground)
-    prepare, why_start = prepared_as(earlier, prepare, request)
-    facts = own.prepared(_with_grid(prepare, request.settings))
-    width = rules.CAPACITIES[facts.ndim][1][0]
-    if start is not None or (wanted is not None and pinned(request)):
-        fixed = start or wanted or NetSpec()
-        look = _as_it_is(fixed, facts, request)
-        size, why["sampling.patch"] = view.patch(facts, look, fixed.stem_stride)
-        net = fixed.replace({"classes": classes, "in_channels": prepare.channels})
-        cut = ""  # what of a preset does not fit
-    elif wanted is not None:
-        net = wanted.replace({"classes": classes, "in_channels": prepare.channels})
-        look = _look(facts, request, net)
-        size, why["sampling.patch"] = view.patch(facts, look, net.stem_stride)
-        net, cut = shape.preset_for(net, size, look.aspect, look.view == "2.5d")
-    else:
-        look, cut = _look(facts, request), ""
-        if vocabulary:
-            stem, why["net.stem_stride"] = 1, "every token is kept"
-        else:
-            stem, why["net.stem_stride"] = rules.resolution(facts, legend.foreground, look)
-        size, why["sampling.patch"] = view.patch(facts, look, stem)
-        net = rules.network(facts, classes, prepare.channels, width, size, stem, look)
-        net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
-    if facts.ndim == 3 and isinstance(net.topology, str):
-        why["net.kernels"] = f"{look.view}: {look.why}"
-    patch = shape.fitted(size, net)
-    if isinstance(net.topology, str):  # of a network of the user's own nothing is known
-        why["net.channels"] = "; ".join(filter(None, (cut, shape.levels_text(patch, net))))
-    sampling, why_sampling = rules.sampling(facts, patch, rules.capacities(net)[1][1])
-    loss, why_loss = rules.loss(facts)
-    augment, why_augment = rules.augment(facts, size, vocabulary, look)
-    predict, why["predict.tta"] = _predict(facts, augment)
-    post, why_post = objects.post(own, legend)
-    predict = predict.model_copy(update={"post": post})
-    budget, why_budget = _budget(request, facts.ndim)
-    plan = Plan(
-        request=request,
-        data=data,
-        prepare=prepare,
-        net=net,
-        sampling=sampling,
-        loss=loss,
-        augment=augment,
-        optim=rules.optim(None, net)[0],
-        budget=budget,
-        predict=predict,
-        seed=request.seed,
-    )
-    return plan, why | why_start | why_sampling | why_loss | why_augment | why_post | why_budget
-
-
-def _look(facts: Fingerprint, request: Request, net: NetSpec | None = None) -> view.Look:
-    """How volumes are seen. A network whose values depend on the whole patch (`net`) sees no slice for itself: unless
-    it is asked to, it is not chosen for slices."""
-    look = view.choose(facts, request.view)
-    if net is None or not look.slices or request.view != "auto" or geometry(net).local:
-        return look
-    return view.choose(facts, "3d")
-
-
-def _as_it_is(net: NetSpec, facts: Fingerprint, request: Request) -> view.Look:
-    """The look of a network that is not changed. Raises PlanError: another one was asked for."""
-    if request.view != "auto":
-        raise PlanError(
-            f"--view {request.view}: the network is taken as it is; ask for a planned or a named one, or give kernels"
-            " and strides of 1 along an axis"
-        )
-    return view.of(net, facts)
-
-
-def _with_grid(prepare: PreparePlan, settings: Mapping[str, Any]) -> PreparePlan:
-    """What is seen of images follows from the grid that the user wants, where one is set."""
-    wanted = {name: value for name, value in _of("prepare", settings).items() if name in GRID}
-    try:
-        return prepare.override(wanted, "--set prepare") if wanted else prepare
-    except PlanError:
-        return prepare  # what is wrong is said below, for the whole plan
-
-
-def _of(part: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of one part of the plan, by their names in it."""
-    return {name.removeprefix(f"{part}."): value for name, value in settings.items() if name.startswith(f"{part}.")}
-
-
-def _vocabulary(request: Request, wanted: NetSpec | None) -> int:
-    """How many different integers the input holds; 0 for measured values."""
-    if "net.vocabulary" in request.settings:
-        return NetSpec().override({"vocabulary": request.settings["net.vocabulary"]}, "--set net").vocabulary
-    return 0 if wanted is None else wanted.vocabulary
-
-
-def _with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
-    """The plan with what the user set. What is not pinned follows: halvings the number of levels, the patch the
-    network."""
-    free: dict[str, Any] = {}
-    try:
-        wanted = _of("net", settings)
-        if "channels" in wanted:
-            levels = NetSpec(ndim=plan.net.ndim).override({"channels": wanted["channels"]}, "--set net").levels
-            for name, count in (("strides", levels - 1), ("kernels", levels)):
-                known = getattr(plan.net, name)
-                if isinstance(known, tuple) and name not in wanted:
-                    # more levels go on as the coarsest does
-                    wanted[name] = [*known[:count], *known[-1:] * (count - len(known))]
-                    free[f"net.{name}"] = wanted[name]
-        net = plan.net.override(wanted, "--set net")
-        if net != plan.net and "sampling.patch" not in settings:
-            free["sampling.patch"] = list(shape.fitted(shape.output(plan), net))
-    except (PlanError, SpecError):
-        free = {}  # what is wrong is said below, for the whole plan
-    return plan.override({**settings, **free}, "--set")
-
-
-def _budget(request: Request, ndim: int) -> tuple[BudgetPlan, dict[str, str]]:
-    plan = BudgetPlan(validation_cases=SIGNALS) if ndim == 1 else BudgetPlan()
-    if request.minutes is not None:
-        looks = _between(2, round(request.minutes * 60 / VALIDATION_SECONDS), 12)
-        changes = {"minutes": request.minutes, "validations": looks}
-        return plan.model_copy(update=changes), {"budget.minutes": "as asked"}
-    if request.steps is not None:
-        changes = {"steps": request.steps, "validations": _between(1, request.steps // VALIDATION_STEPS, 12)}
-        return plan.model_copy(update=changes), {"budget.steps": "as asked"}
-    return plan, {
-        "budget.limit": f"no budget was given: training stops when validation has settled, after {plan.limit:g} minutes"
-        " at the latest"
-    }
-
-
-def _between(least: int, value: int, most: int) -> int:
-    return max(least, min(value, most))
-
-
 def _budget_seconds(budget: BudgetPlan) -> float:
     return 60 * (budget.minutes if budget.minutes is not None else OPEN_ENDED * budget.limit)
-
-
-def _predict(facts: Fingerprint, augment: AugmentPlan) -> tuple[PredictPlan, str]:
-    if facts.ndim == 1 or not (augment.turn or any(augment.flips(facts.ndim))):
-        return PredictPlan(tta=False), "training shows nothing mirrored or turned, so nothing is averaged"
-    pixels = math.prod(facts.median_size())
-    size = f"{pixels / 1e6:.1f} million {units(facts.ndim)} in the median image"
-    if pixels <= SMALL_IMAGE:
-        return PredictPlan(tta=True), f"{size}: averaging eight flips and turns costs little and steadies thin borders"
-    return PredictPlan(tta=False), f"{size}: eight flips and turns would take long; --tta turns them on"
 
 
 def _check_patch(plan: Plan) -> None:
