@@ -110,7 +110,7 @@ def test_files_without_one_image(tmp_path: Path) -> None:
     )
     assert "there is no image 't3' in it; it holds deep/t2 (70 × 50, uint8)" in refusal(path / "t3")
     assert "there is no image 'deep' in it" in refusal(path / "deep")
-    assert "--axes CZYX names 4 axes, but it has 12 × 70 × 50" in refusal(path / "t1", Reading(axes="CZYX"))
+    assert "--axes TZYX names 4 axes, but it has 12 × 70 × 50" in refusal(path / "t1", Reading(axes="TZYX"))
     assert "there is no level 1; it has 1" in refusal(path / "t1", Reading(level=1))
 
 

@@ -77,6 +77,7 @@ def test_what_nothing_names_is_guessed_and_said(sizes: tuple[int, ...], names: s
         ((1, 3, 20, 30), "????", "ZYX", "ZYX", (3, 20, 30), 1),  # axes of length 1 may be left out
         ((1, 3, 20, 30), "????", "T,C,Y,X", "YX", (20, 30), 3),
         ((30, 20, 7, 2), "????", "XYZC", "XYZ", (30, 20, 7), 2),
+        ((30, 20, 7), "???", "XYZC", "XYZ", (30, 20, 7), 1),  # the mask of that image
     ],
 )
 def test_axes_that_the_user_names(
@@ -89,7 +90,7 @@ def test_axes_that_the_user_names(
 @pytest.mark.parametrize(
     ("sizes", "names", "asked", "says"),
     [
-        ((40, 20, 30), "ZYX", "CZYX", "--axes CZYX names 4 axes, but it has 40 × 20 × 30 (Z, Y, X): name each of them"),
+        ((40, 20, 30), "ZYX", "TZYX", "--axes TZYX names 4 axes, but it has 40 × 20 × 30 (Z, Y, X): name each of them"),
         ((40, 20, 30), "???", "YX", "--axes YX names 2 axes, but it has 40 × 20 × 30: name each of them"),
         ((40, 20, 30), "???", "ZZX", "--axes ZZX names Z twice; it has 40 × 20 × 30"),
         ((40, 20, 30), "???", "ZYQ", "--axes ZYQ: 'Q' is no axis; they are Z, Y, X (space), C (channels), T (time)"),

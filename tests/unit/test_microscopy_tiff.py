@@ -83,7 +83,7 @@ def test_frames_that_are_slices(tmp_path: Path) -> None:
     assert "9 points in time (its axes are 9 × 70 × 50 (T (time), Y, X))" in refusal(tmp_path / "a.tif")
     assert refusal(tmp_path / "a.tif").endswith("call the axis Z: --axes ZYX")
     np.testing.assert_array_equal(read(tmp_path / "a.tif", reading=Reading(axes="ZYX"))[0], pixels)
-    assert "--axes CZYX names 4 axes, but it has 9 × 70 × 50" in refusal(tmp_path / "a.tif", Reading(axes="CZYX"))
+    assert "--axes TZYX names 4 axes, but it has 9 × 70 × 50" in refusal(tmp_path / "a.tif", Reading(axes="TZYX"))
 
 
 @pytest.mark.parametrize(("pages", "shape", "channels", "axes"), [(9, (9, 70, 50), 1, "Z"), (3, (70, 50), 3, "C")])

@@ -99,7 +99,7 @@ def understand(path: Path, sizes: Sequence[int], names: str, reading: Reading) -
 
 
 def _asked(path: Path, sizes: tuple[int, ...], names: str, asked: str) -> str:
-    """The user's letters, one for each axis: those of length 1 may be left out."""
+    """The user's letters, one for each axis: those of length 1 may be left out, a C be named where there is none."""
     letters = "".join(asked.upper().replace(",", "").split())
     has = f"it has {_described(sizes, names)}"
     if strange := sorted(set(letters) - set(_SPACE + _CHANNELS + _TIME)):
@@ -108,9 +108,11 @@ def _asked(path: Path, sizes: tuple[int, ...], names: str, asked: str) -> str:
         )
     if twice := next((c for c in letters if letters.count(c) > 1), ""):
         raise DataError(f"{path}: --axes {asked} names {twice} twice; {has}")
+    long = [a for a, n in enumerate(sizes) if n > 1]
+    if len(letters) not in (len(sizes), len(long)) and len(letters) - 1 in (len(sizes), len(long)):
+        letters = letters.replace("C", "")  # the mask of an image of several channels has none
     if len(letters) == len(sizes):
         return letters
-    long = [a for a, n in enumerate(sizes) if n > 1]
     if len(letters) != len(long):
         raise DataError(
             f"{path}: --axes {asked} names {len(letters)} axes, but {has}: name each of them, in this order"
