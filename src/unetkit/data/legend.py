@@ -7,7 +7,6 @@ predictions come back as the user's masks were.
 
 from __future__ import annotations
 
-import colorsys
 import re
 from collections.abc import Sequence
 from typing import Any, Literal, Self, TypeAlias
@@ -20,12 +19,29 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError
 from unetkit.data.borders import BORDER, INSIDE, with_borders
 from unetkit.data.case import IGNORE
+from unetkit.data.values import Array, Colour, Ints, Value, code, display_colour, pack, percent, show, unpack
 
-Array: TypeAlias = NDArray[Any]
-Ints: TypeAlias = NDArray[np.int64]
+__all__ = [
+    "MOST_CLASSES",
+    "MOST_REGIONS",
+    "UNANNOTATED",
+    "Array",
+    "Colour",
+    "Ints",
+    "Label",
+    "Legend",
+    "LegendClass",
+    "Value",
+    "code",
+    "display_colour",
+    "folder_name",
+    "pack",
+    "percent",
+    "show",
+    "unpack",
+]
+
 Label: TypeAlias = NDArray[np.uint8]
-Colour: TypeAlias = tuple[int, int, int]
-Value: TypeAlias = int | Colour
 
 MOST_CLASSES = 254
 MOST_REGIONS = 7
@@ -33,17 +49,6 @@ MOST_REGIONS = 7
 UNANNOTATED = -(1 << 31)
 """Pixels of a mask that carry no value at all (NaN), whatever the legend's ignore value: `IGNORE` in a label."""
 TABLE = (-(1 << 15), 1 << 16)  # range of values that a lookup table covers
-
-# Okabe and Ito, "Color Universal Design" (2008): distinguishable with any colour vision
-PALETTE: tuple[Colour, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 158, 115),
-    (240, 228, 66),
-    (0, 114, 178),
-    (213, 94, 0),
-    (204, 121, 167),
-)
 
 
 class LegendClass(Config):
@@ -342,43 +347,3 @@ def _check_regions(classes: Sequence[LegendClass], background: int | None, ignor
 def folder_name(name: str) -> str:
     """A folder's name from a class's: what file systems refuse becomes an underscore."""
     return re.sub(r'[\x00-\x1f<>:"/\\|?*]|^\.+|[. ]+$', "_", name) or "_"
-
-
-def pack(colours_CX: Array) -> Ints:
-    """(3, …) 8-bit colours as one integer each: red · 65536 + green · 256 + blue."""
-    red, green, blue = colours_CX.astype(np.int64)
-    packed: Ints = (red << 16) | (green << 8) | blue
-    return packed
-
-
-def unpack(packed_X: Ints) -> Ints:
-    """Inverse of `pack`: (…) integers as (3, …) colours."""
-    return np.stack([packed_X >> 16 & 255, packed_X >> 8 & 255, packed_X & 255])
-
-
-def code(value: Value) -> int:
-    """A class value as one integer: itself, or the packed colour."""
-    return value if isinstance(value, int) else value[0] << 16 | value[1] << 8 | value[2]
-
-
-def show(value: Value) -> str:
-    """A class value as the user knows it: `127`, or `#ff0000`."""
-    return str(value) if isinstance(value, int) else f"#{code(value):06x}"
-
-
-def percent(share: float) -> str:
-    """A share in [0, 1] in words: '22 %', '0.74 %', 'under 0.001 %'."""
-    value = 100 * share
-    if 0 < value < 0.001:
-        return "under 0.001 %"
-    return f"{value:.0f} %" if value >= 10 else f"{value:.2g} %"
-
-
-def display_colour(index: int) -> Colour:
-    """The colour in which foreground class number `index` (from 0) is shown; the same on every machine."""
-    if index < len(PALETTE):
-        return PALETTE[index]
-    # golden-ratio steps around the colour circle keep any number of further classes apart
-    turn = (index - len(PALETTE)) * 0.61803398875 % 1
-    red, green, blue = colorsys.hsv_to_rgb(turn, 0.55 + 0.4 * (index % 2), 0.95 - 0.25 * (index % 3))
-    return round(255 * red), round(255 * green), round(255 * blue)
