@@ -13,6 +13,7 @@ import pytest
 from unetkit.core.region import Region
 from unetkit.data.formats import open_image, records
 from unetkit.data.formats.edf import read_annotations
+from unetkit.data.formats.mark_files import read_marks
 
 
 @pytest.fixture
@@ -107,3 +108,35 @@ def test_real_recordings(wfdb: Any, shared_data: Any) -> None:
         warnings.simplefilter("ignore")
         expected = wfdb.rdrecord(str(header.with_suffix(""))).p_signal.T.astype(np.float32)
     np.testing.assert_array_equal(parts(header, 5000, 4), expected)
+
+
+def marks_by(wfdb: Any, path: Path) -> list[tuple[int, str, str]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = wfdb.rdann(str(path.with_suffix("")), path.suffix[1:])
+    notes = (note.strip("\x00 \n") for note in found.aux_note)
+    return list(zip(found.sample.tolist(), found.symbol, notes, strict=True))
+
+
+def ours(path: Path) -> list[tuple[int, str, str]]:
+    found = read_marks(path)
+    return list(zip(found.samples, found.symbols, found.notes, strict=True))
+
+
+def test_marks_are_what_wfdb_reads(wfdb: Any, tmp_path: Path) -> None:
+    draw = np.random.default_rng(6)
+    steps = draw.choice([1, 7, 300, 1023, 1024, 70_000, 3_000_000], 400)
+    symbols = draw.choice(list('NLRaVFJASEj/Q~|sT*D"=pB^t+u?![]en@xf()r'), 400).tolist()
+    notes = draw.choice(["", "", "(AFIB", "x", "a longer note, of 31 characters"], 400).tolist()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        wfdb.wrann(
+            "r", "atr", np.cumsum(steps), symbols, aux_note=notes, subtype=draw.integers(0, 9, 400),
+            chan=draw.integers(0, 3, 400), num=draw.integers(0, 5, 400), write_dir=str(tmp_path),
+        )  # fmt: skip
+    assert ours(tmp_path / "r.atr") == marks_by(wfdb, tmp_path / "r.atr")
+
+
+def test_real_marks(wfdb: Any, shared_data: Any) -> None:
+    for name in ("7.ii", "8.v5", "34.v1", "1.avr"):
+        assert ours(shared_data("ecg") / name) == marks_by(wfdb, shared_data("ecg") / name)

@@ -15,8 +15,9 @@ from unetkit.data.case import IGNORE
 from unetkit.data.discover import discover
 from unetkit.data.doctor import examine
 from unetkit.data.formats import Reading, files_behind, open_image, probe, records
-from unetkit.data.formats.annotators import kind_of, read_mark_words, read_marks
+from unetkit.data.formats.annotators import kind_of, read_mark_words
 from unetkit.data.formats.base import ImageInfo
+from unetkit.data.formats.mark_files import read_marks
 from unetkit.data.formats.records import WAVES
 from unetkit.data.legend import Legend, LegendClass
 from unetkit.data.masks import read_label
@@ -119,6 +120,15 @@ def test_beats_are_moments_unless_they_are_given_a_width(wfdb: Any, tmp_path: Pa
     expected = np.zeros(LENGTH, int)
     expected[90:105], expected[105:121], expected[490:511] = 1, 2, 1  # between two that are near, cut in the middle
     np.testing.assert_array_equal(label, expected)
+
+
+def test_marks_that_count_by_another_rate(wfdb: Any, tmp_path: Path) -> None:
+    write_record(wfdb, tmp_path, "r0")
+    path = annotate(wfdb, tmp_path, "r0", "atr", RHYTHMS)
+    assert read_marks(path).rate == RATE
+    path.write_bytes(path.read_bytes().replace(b"resolution: 100", b"resolution: 200"))
+    found = read_mark_words(path)
+    np.testing.assert_array_equal(found.codes_X, np.repeat([-2, 1, 0, 1], [25, 125, 200, 650]))
 
 
 def test_flutter_is_a_stretch(wfdb: Any, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from unetkit.data.formats.annotators import (
     kind_of,
     no_segments,
     read_mark_words,
-    read_marks,
 )
+from unetkit.data.formats.mark_files import read_marks
 from unetkit.data.formats.records import UNMARKED, WAVES, lead_names, segment_headers, wave_files
 from unetkit.data.words import WordLabel, numbered
 

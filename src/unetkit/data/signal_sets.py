@@ -24,9 +24,10 @@ from unetkit.data.formats import (
     split_address,
     stem,
 )
-from unetkit.data.formats.annotators import kind_of, read_marks
+from unetkit.data.formats.annotators import kind_of
 from unetkit.data.formats.edf import holds_signals, read_annotations
 from unetkit.data.formats.intervals import Words, is_interval_table
+from unetkit.data.formats.mark_files import read_marks
 from unetkit.data.formats.records import is_wave_file
 from unetkit.data.formats.rows import is_mask_table
 from unetkit.data.formats.signal_tables import has_label, is_signal_table

@@ -7,16 +7,16 @@ to the next; ventricular flutter from `[` to `]`. Beats are moments: they become
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from unetkit.core.errors import DataError
-from unetkit.data.formats.base import ImageInfo, decoding
+from unetkit.data.formats.base import ImageInfo
 from unetkit.data.formats.intervals import NOBODY, Span, Words, rasterised
-from unetkit.data.formats.records import BEATS, READ_ERRORS, quietly, record_info
+from unetkit.data.formats.mark_files import Marks, read_marks
+from unetkit.data.formats.records import BEATS, record_info
 
 Kind: TypeAlias = Literal["waves", "rhythms", "flutter", "beats", "nothing"]
 """What an annotation file holds."""
@@ -30,15 +30,6 @@ _OTHERS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """The marks of an annotation file, by sample. notes: the text that stands at a mark."""
-
-    samples: tuple[int, ...]
-    symbols: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
 def annotation_files(header: Path, siblings: Sequence[Path]) -> dict[str, Path]:
     """Annotator (`atr`) → file, for the files beside a header that may be annotations of the whole recording."""
     return {
@@ -46,14 +37,6 @@ def annotation_files(header: Path, siblings: Sequence[Path]) -> dict[str, Path]:
         for path in siblings
         if path.stem == header.stem and path.suffix and path.suffix.lower() not in _OTHERS
     }
-
-
-def read_marks(path: Path) -> Marks:
-    """All marks of an annotation file. Raises DataError: damaged, or no annotations; MachineError: no wfdb."""
-    with decoding(path, *READ_ERRORS):
-        found = quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
-        notes = tuple(str(note).strip("\x00 \n") for note in found.aux_note)
-        return Marks(tuple(int(n) for n in found.sample), tuple(str(s) for s in found.symbol), notes)
 
 
 def kind_of(marks: Marks) -> Kind:
@@ -74,7 +57,8 @@ def read_mark_words(path: Path, width: float | None = None) -> Words:
     Nobody judged what lies before the first rhythm. Raises DataError: damaged, marks beyond the recording, beats
     without a width, nothing of this kind.
     """
-    marks, info = read_marks(path), record_info(path.with_suffix(".hea"))
+    info = record_info(path.with_suffix(".hea"))
+    marks = read_marks(path).at(1 / info.spacing[0] if info.spacing else None)
     (length,) = info.shape
     if marks.samples and not 0 <= min(marks.samples) <= max(marks.samples) < length:
         worst = max(marks.samples, key=lambda n: max(n - length, -n))

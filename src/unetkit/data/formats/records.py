@@ -23,6 +23,7 @@ from unetkit.core.errors import DataError, MachineError
 from unetkit.core.files import write_bytes
 from unetkit.core.region import Region
 from unetkit.data.formats.base import Array, ImageInfo, ImageReader, PaletteAs, Reading, decoding
+from unetkit.data.formats.mark_files import read_marks
 
 WAVES = ("background", "P", "QRS", "T")
 """What the values 0 … 3 of a wave label mean."""
@@ -135,9 +136,8 @@ def read_waves(path: Path) -> tuple[NDArray[np.uint8], ImageInfo, tuple[str, ...
     Raises DataError: damaged, marks beyond the recording, no waves; MachineError: no wfdb.
     """
     header = _header(path.with_suffix(".hea"))
-    with decoding(path, *READ_ERRORS):
-        marks = quietly("rdann", str(path.with_suffix("")), path.suffix[1:])
-        pairs = [(int(n), str(s)) for n, s in zip(marks.sample, marks.symbol, strict=True)]
+    marks = read_marks(path).at(float(header.fs) if header.fs else None)
+    pairs = list(zip(marks.samples, marks.symbols, strict=True))
     (length,) = _info(header).shape
     if any(not 0 <= n < length for n, _ in pairs):
         worst = max(n for n, _ in pairs)
