@@ -150,7 +150,7 @@ def pyramid(path: Path, kind: str) -> list[np.ndarray]:
     return levels
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.tif", "slide"), ("a.ome.tif", "SubIFDs"), ("a.tif", "overviews")])
+@pytest.mark.parametrize(("name", "kind"), [("a.svs", "slide"), ("a.ome.tif", "SubIFDs"), ("a.tif", "overviews")])
 def test_levels_of_pyramids(tmp_path: Path, name: str, kind: str) -> None:
     levels = pyramid(tmp_path / name, kind)
     shapes = ((256, 200), (128, 100), (64, 50))

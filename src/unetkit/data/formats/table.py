@@ -57,6 +57,7 @@ _HERE = "unetkit.data.formats."
 BUILT_IN = (
     Format("PNG, JPEG, BMP, GIF", (".png", ".jpg", ".jpeg", ".bmp", ".gif"), _HERE + "pictures", writes=True),
     Format("TIFF", (".tif", ".tiff"), _HERE + "pictures", writes=True),
+    Format("whole slide", (".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".btf", ".tf8"), _HERE + "pictures"),
     Format("GDAL raster", (".vrt", ".jp2"), _HERE + "maps"),
     Format("NIfTI", (".nii.gz", ".nii"), _HERE + "nifti", "volume", writes=True),
     Format("NRRD", (".nrrd", ".nhdr"), _HERE + "itk", "volume", writes=True),
