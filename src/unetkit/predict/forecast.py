@@ -31,6 +31,8 @@ LEAST_SHARE = 0.25  # of the memory allowed goes to tiles, however much the proc
 CAUTION = {"channels_last": 2.0, "contiguous": 4.0}
 # Besides, per pixel of a tile: the image and its copies, the label; and for each class logits and probabilities.
 _PER_PIXEL, _PER_PIXEL_AND_CLASS = 24, 12
+NETWORK = "the network"
+"""The part of a forecast that is held only while the network runs."""
 _BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2}
 
 
@@ -39,18 +41,25 @@ class Forecast:
     """The most bytes that the process will hold, and for what; in the order in which a user is told.
 
     program: what it holds anyway. tiles: parts that are held while tiles go through, by name. files: what is held when
-    they are through and files are written.
+    they are through and files are written. so_far: the most that was held before, measuring the image included.
     """
 
     allowed: int
     program: float
     tiles: tuple[tuple[str, float], ...]
     files: float = 0
+    so_far: float = 0
 
     @property
     def total(self) -> int:
         """At the worst moment."""
-        return round(self.program + max(sum(size for _, size in self.tiles), self.files))
+        return round(max(self.so_far, self.program + max(sum(size for _, size in self.tiles), self.files)))
+
+    @property
+    def between(self) -> float:
+        """What is held between two tiles, when the next has been read."""
+        kept = sum(size for name, size in self.tiles if name != NETWORK)
+        return self.program + kept
 
     @property
     def value(self) -> str:

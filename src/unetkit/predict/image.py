@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError, SpecError
 from unetkit.core.events import Decided, Event, Saved, Warned
+from unetkit.core.machine import release_memory, resident_memory
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import ImageInfo, ImageReader
@@ -109,6 +110,8 @@ def _canvas_of(
     with Behind(canvas.put) as behind, contextlib.closing(predictor.pieces(reader, work, wanted, first)) as pieces:
         for made in pieces:
             behind.put(made)
+            if resident_memory() > 1.05 * planned.forecast.between:
+                release_memory()
             pixels += made[1].region.size
             yield Part(min(pixels / total, 0.999))
     return canvas

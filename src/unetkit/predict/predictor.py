@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from unetkit.core.device import find_device
 from unetkit.core.errors import MachineError, SpecError
 from unetkit.core.events import Decided, Event, Warned
-from unetkit.core.machine import format_memory, resident_memory
+from unetkit.core.machine import format_memory, release_memory, resident_memory
 from unetkit.core.region import Region
 from unetkit.data.grid import Grid
 from unetkit.nets.build import UNet
@@ -41,6 +41,7 @@ from unetkit.predict.forecast import (
     Watch,
     allowed_memory,
     formula,
+    high_water,
 )
 from unetkit.predict.lower import ready
 from unetkit.predict.options import PredictOptions
@@ -53,6 +54,7 @@ from unetkit.predict.work import Step, Work
 Float = NDArray[np.float32]
 
 _SMALL = 32e6  # bytes, by a cautious formula, of tiles whose costs need no trial
+_MANY = 12  # tiles, beside which the time of one more does not count
 _FIRST_TRIAL = 48e6  # bytes, by the formula, of the tile that shows roughly what tiles cost
 
 
@@ -178,7 +180,8 @@ class Predictor:
                 layout = sizes.asked(self.options.tile, room, costs)
         work = sizes.work(layout)
         tiles = (*sizes.parts(work, costs), ("the result so far", besides))
-        return Planned(work, layout, Forecast(self.allowed, self._held(), tiles))
+        so_far = high_water() if self.device.type == "cpu" else 0
+        return Planned(work, layout, Forecast(self.allowed, self._held(), tiles, so_far=so_far))
 
     def remarks(self, planned: Planned) -> Iterator[Event]:
         """What the user should know of how an image will be predicted; nothing where it is one tile."""
@@ -224,15 +227,22 @@ class Predictor:
         return pixels <= most and pixels * (costs.both + sizes.result) <= room
 
     def _measured(self, reader: Reader, sizes: Sizes, room: float, layout: Layout | None) -> Costs:
-        """What a pixel of a tile costs, seen on parts of this very image: first a small one, which also wakes all
-        libraries, then one of about half a tile."""
+        """What a pixel of a tile costs, seen on parts of this very image: a small one, which also wakes all libraries;
+        one of about half a tile; and, of an image of many tiles, one as large as they will be. Costs grow a little less
+        than in proportion: what is freed in small blocks is kept, what is freed in large ones is not."""
         reader.read(Region.of((1,) * len(reader.shape)))  # the image's statistics are measured now, and not in a trial
+        release_memory()
         least = formula(self.spec, self.precision)
         most = MOST_PIXELS if layout is None else sizes.pixels(sizes.work(layout))
         costs = self._trial(reader, sizes, min(most, int(_FIRST_TRIAL / least)))
-        pixels = min(most, MOST_PIXELS // 2, int(room / 2 / costs.both))
+        # small tiles fit into memory that was let go before: they may seem to cost nothing
+        pixels = min(most, MOST_PIXELS // 2, int(room / 2 / (1.3 * max(costs.both, least))))
         if pixels * least > _FIRST_TRIAL:
             costs = self._trial(reader, sizes, pixels)
+        work = sizes.work(layout or sizes.fitting(room, Costs(max(costs.run, least), costs.read)))
+        if work.runs >= _MANY and sizes.pixels(work) > pixels:
+            costs = self._trial(reader, sizes, sizes.pixels(work))
+        release_memory()
         self._run_costs.setdefault(probabilities := sizes.probabilities, max(costs.run, least))
         return Costs(self._run_costs[probabilities], costs.read)
 
@@ -253,7 +263,9 @@ class Predictor:
                 else:
                     self._shares(scores)
             run = running.peak / through + 4 * self.spec.in_channels
-        return Costs(run, reading.peak / through if self.device.type == "cpu" else 0.0)
+        # short peaks may be missed: read, converted, normalised, each is a copy
+        read = max(reading.peak / through, 12.0 * self.spec.in_channels)
+        return Costs(run, read if self.device.type == "cpu" else 0.0)
 
     # --- the loop
 

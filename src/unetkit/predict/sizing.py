@@ -10,7 +10,7 @@ from unetkit.core.errors import SpecError
 from unetkit.core.region import Region
 from unetkit.data.grid import Grid
 from unetkit.nets.geometry import Geometry
-from unetkit.predict.forecast import Costs, tile_pixels
+from unetkit.predict.forecast import NETWORK, Costs, tile_pixels
 from unetkit.predict.tiles import fit_tile, plan_tiles, root
 from unetkit.predict.work import Work, cut
 
@@ -89,7 +89,7 @@ class Sizes:
         blending = work.widest * self._per_sum + 8 * pixels if work.columns else 0
         back = SLAB if self.grid.moved else 0
         return (
-            ("the network", pixels * costs.run),
+            (NETWORK, pixels * costs.run),
             ("reading ahead", pixels * costs.read),
             ("blending", blending),
             ("results", work.widest * self.result + back),
