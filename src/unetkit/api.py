@@ -33,6 +33,7 @@ from unetkit.plan.plan import Plan, PostPlan, Request
 from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
+from unetkit.predict.post import cleaned_array, plain_scores
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import PredictResult
 from unetkit.predict.run import predict as predicting
@@ -100,7 +101,8 @@ class Run:
         space is (H, W) of an image, (X, Y, Z) of a volume, (X,) of a signal.
 
         Returns the mask in the legend's own values, (*space), or (3, *space) for colours, (classes, *space) where each
-        class has a mask of its own; or with `probabilities` float32 (classes, *space). For many images or files,
+        class has a mask of its own; of instances the number of the object that each pixel belongs to, uint32, 0 where
+        there is none; or with `probabilities` float32 (classes, *space). For many images or files,
         `unetkit.predict` is quicker. Raises DataError: not such an image.
         """
         model, plan = self._loaded
@@ -110,7 +112,10 @@ class Run:
         predictor = self._predictors[options.tta]
         with CaseReader(np.asarray(image), model.prepare, ndim=plan.net.ndim) as reader:
             result = predictor.array(reader.read(reader.whole), probabilities)
-        return result if probabilities else model.legend.decode(result.astype(np.uint8))
+            if probabilities:
+                return plain_scores(result.astype(np.float32, copy=False), model.legend)
+            label_X, ids_X = cleaned_array(result.astype(np.uint8), model.legend, model.post, reader.info)
+        return model.legend.plain.decode(label_X) if ids_X is None else ids_X
 
     @cached_property
     def _loaded(self) -> tuple[Model, Plan]:
@@ -188,6 +193,7 @@ def predict(
         model = replace(model, net=pruned(model.net, prune))
     if post:
         model = replace(model, post=_post(model, plan, post))
+        plan = plan.model_copy(update={"predict": plan.predict.model_copy(update={"post": model.post})})
     sources = images if isinstance(images, str | Path) else list(images)
     sized = level is not None or pixel_size is not None
     reading = {

@@ -64,13 +64,19 @@ def _plain(finished: Finished) -> Finished:
         return finished
 
     def merged(region: Region) -> NDArray[np.float32]:
-        p_KX = (probabilities or _nothing)(region)
-        return np.concatenate([p_KX[:INSIDE], p_KX[INSIDE : BORDER + 1].sum(0, keepdims=True)])
+        return plain_scores((probabilities or _nothing)(region), legend)
 
     scores: Scores | None = None if probabilities is None else merged
     return replace(
         finished, legend=legend.plain, labels=lambda region: legend.merge(labels(region)), probabilities=scores
     )
+
+
+def plain_scores(scores_KX: NDArray[np.float32], legend: Legend) -> NDArray[np.float32]:
+    """Probabilities (K, *space) of the classes of a legend, for those of `legend.plain`."""
+    if not legend.border:
+        return scores_KX
+    return np.concatenate([scores_KX[:INSIDE], scores_KX[INSIDE : BORDER + 1].sum(0, keepdims=True)])
 
 
 def _nothing(region: Region) -> NDArray[np.float32]:
@@ -222,7 +228,7 @@ def cleaned_array(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
     """`postprocessed` of a label (*space) in memory: the label in the classes of `legend.plain`, and the ids of objects
     where they are asked for."""
-    finished = Finished(info, legend, lambda region: label_X[region.slices], None, None)
+    finished = Finished(replace(info, shape=label_X.shape), legend, lambda region: label_X[region.slices], None, None)
     result = postprocessed(finished, plan, Path(), sys.maxsize)
     whole = Region.of(label_X.shape)
     return result.labels(whole), None if result.objects is None else result.objects(whole)
