@@ -243,3 +243,16 @@ def test_files_that_are_no_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert str(error.value) == (
         "Parquet files are read by the pyarrow package, which is not installed: pip install 'unetkit[signals]'"
     )
+
+
+def test_signals_in_a_table_of_images_and_masks(tmp_path: Path) -> None:
+    for number in range(3):
+        save(tmp_path / f"s{number}.csv", lines(["a"] * 400 + ["b"] * 600, number))
+        save(tmp_path / f"e{number}.tsv", ["onset\tduration\tlabel", "0\t1.6\ta", "1.6\t2.4\tb"])
+    save(tmp_path / "set.csv", ["image,mask", "s0.csv,e0.tsv", "s1.csv,s1.csv", "s2.csv,e2.tsv"])
+    found = discover(tmp_path / "set.csv")
+    assert found.class_names == {1: "a", 2: "b"}
+    legend = examine(found).legend
+    for case in found.cases:
+        np.testing.assert_array_equal(read_label(case, legend)[0], np.repeat([0, 1], [400, 600]))
+    assert images_of(str(tmp_path / "s*.csv")) == [tmp_path / f"s{n}.csv" for n in range(3)]

@@ -25,6 +25,7 @@ from unetkit.data.formats import (
     suffix,
     suffixes,
 )
+from unetkit.data.formats.signal_tables import is_signal_table
 from unetkit.data.formats.vector import class_names, is_vector
 from unetkit.data.nnunet import read_nnunet
 from unetkit.data.pairs import Named, Pairs, folder_role, named, split_flat, split_of
@@ -122,7 +123,7 @@ def images_of(path: str | Path) -> list[Path]:
         return [target]
     if not target.exists() and glob.has_magic(str(path)):
         names = glob.glob(str(path), recursive=True)
-        found = [Path(name) for name in names if is_image(Path(name))]
+        found = [Path(name) for name in names if is_image(Path(name)) or is_signal_table(Path(name))]
         if not found:
             raise DataError(f"{path}: no image matches this pattern; images are {', '.join(suffixes())}")
         return sorted(found, key=lambda p: natural_key(str(p)))

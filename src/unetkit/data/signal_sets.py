@@ -95,16 +95,10 @@ def with_words(found: Discovery) -> Discovery:
     """
     if found.class_names:  # the set states its classes itself
         return found
-    known: dict[str, Words] = {}
-    for case in found.cases:
-        if isinstance(case.label, Path) and is_word_file(case.label):
-            try:
-                known[case.id] = read_words(case.label, _info(case))
-            except DataError:  # named with all others, when it is read for its own sake
-                known[case.id] = Words(np.zeros(0, np.int32), ())
+    known = {case.id for case in found.cases if isinstance(case.label, Path) and is_word_file(case.label)}
     if not known:
         return found
-    values, names = numbered(known.values())
+    values, names = numbered(_words_of(case) for case in found.cases if case.id in known)  # one at a time in memory
     if are_words(values) and len(known) < len(found.cases):
         first = next(case for case in found.cases if case.id in known)
         other = next(case for case in found.cases if case.id not in known)
@@ -119,6 +113,13 @@ def with_words(found: Discovery) -> Discovery:
         for case in found.cases
     )
     return dataclasses.replace(found, cases=cases, class_names=names or found.class_names)
+
+
+def _words_of(case: Case) -> Words:
+    try:
+        return read_words(case.label_files[0], _info(case))
+    except DataError:  # named with all others, when it is read for its own sake
+        return Words(np.zeros(0, np.int32), ())
 
 
 def is_word_file(path: Path) -> bool:
