@@ -150,6 +150,7 @@ def test_a_writer_that_is_fed_by_bands_holds_little_more_than_one(
     tmp_path: Path, name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("unetkit.data.formats.zarr_write._CHUNK", {2: (512, 512), 3: (64, 64, 64)})
+    monkeypatch.setattr("unetkit.data.formats.zarr_write._STEP", 1 << 18)
     pattern = np.arange(shape[-1], dtype=np.uint8)
 
     def write(path: Path) -> None:

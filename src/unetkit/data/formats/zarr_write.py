@@ -8,6 +8,7 @@ that know no labels open it like any image, those that do show names and colours
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ LABELS = "segmentation"
 _CHUNK = {1: (1 << 20,), 2: (1024, 1024), 3: (128, 128, 128)}
 """Of values of one byte; large, since each is a file. Wider values have half as many on each side."""
 _SMALLEST = 256  # no level has sides that are all shorter than half of this
-_STEP = 1 << 18  # elements of a coarser level that are averaged at once
+_STEP = 1 << 20  # elements that are read for a coarser level, and that are averaged at once
 _OURS = {"_creator": {"name": "unetkit"}}
 
 
@@ -99,7 +100,7 @@ class ZarrWriter(ImageWriter):
         full = finer.shape[-len(steps) :]
         for channel in range(self.channels):
             at: tuple[Any, ...] = () if self.channels == 1 else (channel,)
-            for region in aligned_bands(coarser.shape[-len(steps) :], self._chunk, _STEP):
+            for region in aligned_bands(coarser.shape[-len(steps) :], self._chunk, _STEP // math.prod(steps)):
                 source = tuple(
                     slice(a * s, min(b * s, n))
                     for a, b, s, n in zip(region.start, region.stop, steps, full, strict=True)
@@ -144,7 +145,7 @@ def _picked(array: Array, steps: Sequence[int]) -> Array:
 def _mean(array: Array, steps: Sequence[int]) -> Array:
     """Means over 1 or 2 elements on each axis; at odd ends the last elements count again. Integers are rounded."""
     out = np.empty([-(-n // step) for n, step in zip(array.shape, steps, strict=True)], array.dtype)
-    rows = max(1, _STEP // max(1, out[0].size))
+    rows = max(1, _STEP // (out[0].size * math.prod(steps)))
     for row in range(0, len(out), rows):
         part = array[row * steps[0] : (row + rows) * steps[0]]
         odd = [(0, -n % step) for n, step in zip(part.shape, steps, strict=True)]
