@@ -14,7 +14,7 @@ from unetkit.data.case import Case
 from unetkit.data.formats import ImageReader, MapGrid
 from unetkit.data.source import open_case
 
-BAND = 1 << 22  # pixels looked at together
+BAND = 1 << 22  # values looked at together
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def image_facts(case: Case) -> ImageFacts:
 def _scan(reader: ImageReader, digest: hashlib.blake2b) -> tuple[float, float, int]:
     """Smallest and largest finite value, and the number of others; feeds the digest."""
     height, *others = reader.info.shape
-    rows = max(1, BAND // math.prod(others))
+    rows = max(1, BAND // (math.prod(others) * reader.info.channels))
     rows -= rows % 256 if rows > 256 else 0  # whole rows of tiles
     low, high, not_finite = np.inf, -np.inf, 0
     for top in range(0, height, rows):
