@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from unetkit.core.errors import MachineError
 from unetkit.core.files import write_bytes
 from unetkit.core.region import Region
-from unetkit.predict.predictor import Piece
+from unetkit.predict.runner import Piece
 from unetkit.predict.work import Step
 
 KEPT = 1 << 26  # bytes of unpacked pieces that are kept, so that neighbouring regions do not unpack them again

@@ -54,9 +54,9 @@ def digests(model: Model, predictor: Predictor) -> dict[str, str]:
     chosen = options.model_dump(mode="json", exclude={"memory", "tile", "precision", "layout"})
     plan = [predictor.spec.model_dump_json(), model.legend.model_dump_json(), model.prepare.model_dump_json()]
     return {
-        "the weights or their precision": predictor.digest,
+        "the weights or their precision": predictor.runner.digest,
         "the plan": _digest("\n".join(plan)),
-        "the options": _digest(f"{chosen} {predictor.overlapping}"),
+        "the options": _digest(f"{chosen} {predictor.runner.overlapping}"),
         "the version of unetkit or torch": _digest(f"{version('unetkit')} {version('torch')}"),
     }
 
