@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetkit.data.case import IGNORE
 from unetkit.data.legend import Legend
 from unetkit.data.patches import PreparedCase
-from unetkit.metrics.overlap import confusion, dice
+from unetkit.metrics.overlap import confusion, dice, per_class, region_confusions
 from unetkit.nets.build import UNet
 from unetkit.plan.plan import Plan
 from unetkit.predict.load import options_of
@@ -46,16 +45,12 @@ def _dice(case: PreparedCase, predictor: Predictor, legend: Legend) -> NDArray[n
     Regions that may overlap are scored one by one.
     """
     classes = len(legend.plain.names)
-    tables = np.zeros((classes if legend.regions else 1, *(2 if legend.regions else classes,) * 2), np.int64)
+    count = region_confusions if legend.regions else confusion
+    nothing = np.zeros(0, np.uint8)
+    counts = count(nothing, nothing, classes)
     for piece in predictor.regions(case):
-        truth_X, found_X = case.label(piece.region), piece.label_X
-        if not legend.regions:
-            tables[0] += confusion(legend.merge(truth_X), legend.merge(found_X), classes)
-            continue
-        for k in range(classes):
-            inside_X = np.where(truth_X == IGNORE, np.uint8(IGNORE), legend.where(truth_X, k))
-            tables[k] += confusion(inside_X, legend.where(found_X, k), 2)
-    return np.array([dice(table)[1] for table in tables]) if legend.regions else dice(tables[0])
+        counts += count(legend.merge(case.label(piece.region)), legend.merge(piece.label_X), classes)
+    return per_class(dice, counts)
 
 
 def mean_or_none(values: Sequence[float]) -> float | None:
