@@ -16,9 +16,11 @@ from unetkit.data.discover import discover
 from unetkit.data.doctor import examine
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.formats.intervals import is_interval_table, read_intervals
+from unetkit.data.formats.rows import write_mask_rows
 from unetkit.data.legend import Legend, LegendClass
 from unetkit.data.masks import read_label
 from unetkit.data.words import UNANNOTATED, WordLabel, numbered, read_word_label, read_words
+from unetkit.evaluate import evaluate_folders
 from unetkit.predict import intervals as module
 from unetkit.predict.finished import Finished
 from unetkit.predict.intervals import write_intervals
@@ -197,3 +199,18 @@ def test_a_label_of_another_length(tmp_path: Path) -> None:
         table(folder / f"s{number}.csv", "sample,value", *rows)
     found = examine(discover(tmp_path)).findings
     assert [f.message for f in found if f.severity == "error"] == ["the mask is 480 samples, its image s0.npy 500"]
+
+
+def test_predictions_are_scored_by_the_names_of_their_classes(tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    label = np.repeat([0, 1, 2], [100, 50, 350])
+    for number in range(2):
+        np.save(data / f"s{number}.npy", np.random.default_rng(number).normal(size=500).astype(np.float32))
+        table(data / f"s{number}.csv", "start_sample,end_sample,label", "100,150,b", "150,500,c")
+        # a model that knows more classes has other numbers for them
+        write_mask_rows(out / f"s{number}.csv", label * 5, {0: "background", 5: "b", 10: "c"}, None)
+    assert evaluate_folders(out, data).mean("dice").mean == 1
+    write_mask_rows(out / "s0.csv", label, {0: "background", 1: "b", 2: "d"}, None)
+    with pytest.raises(DataError, match=r"s0.csv: its class 'd' is none of the truth \(background, b, c\); evaluate"):
+        evaluate_folders(out, data)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import unetkit as uk
+from unetkit.data.formats.mark_files import read_marks
 from unetkit.data.formats.rows import read_mask_rows
 from unetkit.predict.options import OutputOptions
 
@@ -129,6 +130,8 @@ def test_a_set_of_signals_becomes_a_model(make: Any, tmp_path: Path) -> None:
     with (out / "intervals" / "s0.csv").open() as file:
         known = {"make_npy": "onset_sample", "make_intervals": "onset_sample"}.get(make.__name__, "onset")
         assert next(csv.reader(file))[0] == known
+    if make is make_wfdb:  # one file of marks for all leads
+        assert set(read_marks(out / "marks" / "s0.seg").notes) <= {"(N", "(rest", "(walk"}
     scores = uk.evaluate(out, data)
     assert len(scores.cases) == COUNT
     of_run = uk.evaluate(run.path, data)
