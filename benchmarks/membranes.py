@@ -22,9 +22,9 @@ import torch
 
 import unetkit as uk
 from unetkit.core.machine import cores
-from unetkit.data.discover import discover
+from unetkit.data.find.discover import discover
 from unetkit.data.formats import open_image
-from unetkit.data.masks import read_raw_label
+from unetkit.data.labels.masks import read_raw_label
 from unetkit.metrics.membrane import THRESHOLDS, components, membrane_scores, segment_scores
 from unetkit.predict.options import OutputOptions
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from unetkit.api import Run, check, evaluate, import_weights, open_run, plan, predict, report, train
     from unetkit.core import events
     from unetkit.core.errors import UnetkitError
-    from unetkit.data.sample import Sample
+    from unetkit.data.find.sample import Sample
     from unetkit.nets import UNet
     from unetkit.nets.spec import NetSpec
     from unetkit.plan.plan import Plan, Request
@@ -29,7 +29,7 @@ _HOME = {
     **dict.fromkeys(
         ("Run", "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train"), "unetkit.api"
     ),
-    "Sample": "unetkit.data.sample",
+    "Sample": "unetkit.data.find.sample",
     "UnetkitError": "unetkit.core.errors",
     "events": "unetkit.core.events",
     "NetSpec": "unetkit.nets.spec",

@@ -15,10 +15,10 @@ from unetkit.core.errors import DataError, PlanError
 from unetkit.core.events import Event, Progress, drain
 from unetkit.core.interrupt import stop_on_signal
 from unetkit.core.machine import processor
-from unetkit.data.discover import discover
-from unetkit.data.doctor import Diagnosis, examine
-from unetkit.data.prepare import CaseReader
-from unetkit.data.sample import Sample
+from unetkit.data.doctor.examine import Diagnosis, examine
+from unetkit.data.find.discover import discover
+from unetkit.data.find.sample import Sample
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.evaluate.folders import EvaluateOptions, evaluate_folders
 from unetkit.job.importing import Imported, ImportRequest, refuse_report
 from unetkit.job.importing import import_weights as importing

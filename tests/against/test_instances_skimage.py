@@ -12,7 +12,7 @@ from skimage.segmentation import watershed
 
 from unetkit.core.region import Region
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.predict.finished import Finished
 from unetkit.predict.measure import measurements
 from unetkit.predict.post.flood import Relief, flooded

@@ -11,7 +11,7 @@ import tifffile
 
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, MapGrid, create_image, open_image
-from unetkit.data.formats.vector import rasterised
+from unetkit.data.formats.maps.vector import rasterised
 
 rasterio = pytest.importorskip("rasterio", reason="maps need the geo packages")
 affine = pytest.importorskip("affine", reason="maps need the geo packages")

@@ -22,9 +22,9 @@ from medical_files import (
     write_series,
 )
 from unetkit.core.region import Region
+from unetkit.data.doctor.places import apart
 from unetkit.data.formats import TargetClass, create_image, open_image
-from unetkit.data.formats.dicom_seg_read import label_over
-from unetkit.data.places import apart
+from unetkit.data.formats.medical.dicom_seg_read import label_over
 
 SimpleITK = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
 pytest.importorskip("pydicom", reason="pydicom is not installed")

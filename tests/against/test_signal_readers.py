@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from unetkit.core.region import Region
-from unetkit.data.formats import open_image, records
-from unetkit.data.formats.edf import read_annotations
-from unetkit.data.formats.mark_files import read_marks
+from unetkit.data.formats import open_image
+from unetkit.data.formats.signals import records
+from unetkit.data.formats.signals.edf import read_annotations
+from unetkit.data.formats.signals.mark_files import read_marks
 
 
 @pytest.fixture

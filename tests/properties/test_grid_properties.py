@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.grid import Grid
+from unetkit.data.prepared.grid import Grid
 
 
 @st.composite

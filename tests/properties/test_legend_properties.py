@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetkit.data.case import IGNORE
-from unetkit.data.legend import Legend, LegendClass, Value
-from unetkit.data.mask_files import part_bits
-from unetkit.data.parts import in_legend, with_unannotated
+from unetkit.data.labels.legend import Legend, LegendClass, Value
+from unetkit.data.labels.mask_files import part_bits
+from unetkit.data.labels.parts import in_legend, with_unannotated
 
 COLOUR = st.tuples(*[st.integers(0, 255)] * 3)
 

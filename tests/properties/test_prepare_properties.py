@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
 
 PLANS = st.builds(
     lambda normalise, method, rgb: PreparePlan.parse(

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from unetkit.core.region import Region
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.metrics.instances import image_scores, object_scores
 from unetkit.plan.plan import PostPlan
 from unetkit.predict.finished import Finished

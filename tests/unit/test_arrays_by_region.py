@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from unetkit.core.files import remove_partial
 from unetkit.core.region import Region
 from unetkit.data.formats import create_image, open_image
-from unetkit.data.formats.chunks import ChunkBuffer, aligned_bands
+from unetkit.data.formats.arrays.chunks import ChunkBuffer, aligned_bands
 
 h5py = pytest.importorskip("h5py")
 
@@ -149,8 +149,8 @@ def test_chunks_that_are_begun_are_held_and_no_others() -> None:
 def test_a_writer_that_is_fed_by_bands_holds_little_more_than_one(
     tmp_path: Path, name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unetkit.data.formats.zarr_write._CHUNK", {2: (512, 512), 3: (64, 64, 64)})
-    monkeypatch.setattr("unetkit.data.formats.zarr_write._STEP", 1 << 18)
+    monkeypatch.setattr("unetkit.data.formats.arrays.zarr_write._CHUNK", {2: (512, 512), 3: (64, 64, 64)})
+    monkeypatch.setattr("unetkit.data.formats.arrays.zarr_write._STEP", 1 << 18)
     pattern = np.arange(shape[-1], dtype=np.uint8)
 
     def write(path: Path) -> None:

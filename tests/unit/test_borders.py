@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from unetkit.core.region import Region
-from unetkit.data.borders import BORDER, INSIDE, WIDTH, crowded, reach, with_borders
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.legend import Legend, LegendClass
-from unetkit.data.masks import OpenLabel
-from unetkit.data.survey import infer_legend
+from unetkit.data.labels.borders import BORDER, INSIDE, WIDTH, crowded, reach, with_borders
+from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.data.labels.masks import OpenLabel
+from unetkit.data.labels.survey import infer_legend
 
 
 def borders(ids: np.ndarray, width: float = 1, spacing: tuple[float, ...] | None = None) -> np.ndarray:

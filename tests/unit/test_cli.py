@@ -362,8 +362,8 @@ def test_predict_hands_on_what_was_said(api: dict[str, Any], capsys: pytest.Capt
 
 def test_predict_hands_on_what_is_written_and_what_becomes_of_areas(api: dict[str, Any]) -> None:
     argv = (
-        "predict run a.zarr -o out --format .nrrd --polygons gpkg --measure parquet --intervals --keep-largest cell,edge "
-        "--smallest cell=5,edge=20.5 --fill-holes all --objects components --axes CZYX --level 2"
+        "predict run a.zarr -o out --format .nrrd --polygons gpkg --measure parquet --intervals "
+        "--keep-largest cell,edge --smallest cell=5,edge=20.5 --fill-holes all --objects components --axes CZYX --level 2"
     )
     assert main(argv.split()) == 0
     options = api["predict"][0][1]
@@ -378,7 +378,7 @@ def test_predict_hands_on_what_is_written_and_what_becomes_of_areas(api: dict[st
     }
     assert (options["axes"], options["level"]) == ("CZYX", 2)
     assert "pixel_size" not in options
-    assert main("predict run a -o out --smallest 7 --keep-largest all".split()) == 0
+    assert main(["predict", "run", "a", "-o", "out", "--smallest", "7", "--keep-largest", "all"]) == 0
     assert api["predict"][1][1]["post"] == {"keep_largest": "all", "smallest": 7.0}
 
 

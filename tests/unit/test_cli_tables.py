@@ -11,8 +11,8 @@ from rich.console import Console
 
 from unetkit.cli.findings import diagnosis_json, show_diagnosis
 from unetkit.cli.scores import show_scores
-from unetkit.data.doctor import Diagnosis
-from unetkit.data.finding import Finding
+from unetkit.data.doctor.examine import Diagnosis
+from unetkit.data.doctor.finding import Finding
 from unetkit.data.groups import Groups
 from unetkit.metrics.scores import METRICS, CaseScores, Scores
 

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from unetkit.core.errors import DataError
-from unetkit.data.discover import discover, images_of
+from unetkit.data.find.discover import discover, images_of
 from unetkit.data.formats import Reading, open_image
-from unetkit.data.masks import read_label
+from unetkit.data.labels.masks import read_label
+from unetkit.data.labels.survey import infer_legend
 from unetkit.data.source import open_case
-from unetkit.data.survey import infer_legend
 
 RANDOM = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, GivenRegion
-from unetkit.data.discover import SYNTHETIC, discover, images_of
+from unetkit.data.find.discover import SYNTHETIC, discover, images_of
 
 
 def make(root: Path, *names: str) -> Path:

@@ -12,9 +12,9 @@ import tifffile
 from PIL import Image
 
 from unetkit.core.errors import DataError, PlanError
-from unetkit.data.discover import discover
-from unetkit.data.doctor import Diagnosis, examine
-from unetkit.data.finding import Finding
+from unetkit.data.doctor.examine import Diagnosis, examine
+from unetkit.data.doctor.finding import Finding
+from unetkit.data.find.discover import discover
 
 
 def image(seed: int, shape: tuple[int, ...] = (40, 50)) -> np.ndarray:

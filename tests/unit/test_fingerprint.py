@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from unetkit.data.case import Case
-from unetkit.data.legend import Legend
+from unetkit.data.labels.legend import Legend
 from unetkit.plan import fingerprint as module
 from unetkit.plan import preparing
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint, fingerprint
@@ -49,7 +49,7 @@ def test_facts_are_the_same_however_the_images_are_cut(shape: tuple[int, ...], m
 
 
 def _small(shape: tuple[int, ...], chunk: tuple[int, ...] | None, backwards: bool, pixels: int = 700) -> object:
-    from unetkit.data.statistics import blocks
+    from unetkit.data.prepared.statistics import blocks
 
     return blocks(shape, chunk, not backwards, min(pixels, 700))
 

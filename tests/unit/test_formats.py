@@ -257,7 +257,7 @@ def test_tiff_is_written_with_every_compression(tmp_path: Path, compression: str
 
 
 def test_big_tiff_where_4_gigabytes_do_not_suffice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unetkit.data.formats.tiff_write._BIG", 1000)
+    monkeypatch.setattr("unetkit.data.formats.pictures.tiff_write._BIG", 1000)
     pixels = noise((5, 64, 80), "uint16")
     with create_image(tmp_path / "a.tif", (64, 80), 5, "uint16") as writer:
         writer.write(Region.of((64, 80)), pixels)
@@ -273,7 +273,7 @@ def test_empty_tiles_are_zero(tmp_path: Path) -> None:
 
 
 def test_strips_are_kept_within_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unetkit.data.formats.tiff_pages.CACHE_BYTES", 3 * 64)
+    monkeypatch.setattr("unetkit.data.formats.pictures.tiff_pages.CACHE_BYTES", 3 * 64)
     pixels = noise((64, 64))
     tifffile.imwrite(tmp_path / "a.tif", pixels, compression="zlib", rowsperstrip=1)
     with open_image(tmp_path / "a.tif") as reader:

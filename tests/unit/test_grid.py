@@ -14,8 +14,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.grid import Grid, make_grid, orientation_codes, reorientation
-from unetkit.data.resample import Kernel
+from unetkit.data.prepared.grid import Grid, make_grid, orientation_codes, reorientation
+from unetkit.data.prepared.resample import Kernel
 
 CODES = [
     "".join(pair[side] for pair, side in zip(pairs, sides, strict=True))

@@ -14,13 +14,13 @@ from PIL import Image
 from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case, ClassFiles, GivenRegion, ObjectFiles
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.sample import Sample, read_samples
 from unetkit.data.formats import Reading
-from unetkit.data.legend import Legend, LegendClass
-from unetkit.data.mask_facts import mask_facts
-from unetkit.data.masks import case_mask, read_label, read_label_region
-from unetkit.data.sample import Sample, read_samples
-from unetkit.data.survey import infer_legend
+from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.data.labels.mask_facts import mask_facts
+from unetkit.data.labels.masks import case_mask, read_label, read_label_region
+from unetkit.data.labels.survey import infer_legend
 
 Array = np.ndarray
 
@@ -333,7 +333,7 @@ def test_a_label_in_another_format_than_its_image(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
     nib.save(nib.Nifti1Image(image, np.diag([1.0, 1.0, 2.0, 1.0])), tmp_path / "images/a.nii.gz")
     np.save(tmp_path / "labels/a.npy", label)
-    from unetkit.data.discover import discover
+    from unetkit.data.find.discover import discover
 
     found = discover(tmp_path)
     assert [case.id for case in found.cases] == ["a"]
@@ -344,8 +344,8 @@ def test_a_label_in_another_format_than_its_image(tmp_path: Path) -> None:
 
 def test_the_facts_of_a_huge_mask_are_found_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is looked at in parts is what is looked at whole; nothing larger than a part is read."""
-    from unetkit.data import mask_facts as module
-    from unetkit.data import mask_files
+    from unetkit.data.labels import mask_facts as module
+    from unetkit.data.labels import mask_files
 
     rng = np.random.default_rng(0)
     mask = np.kron(rng.integers(0, 4, (30, 40)), np.ones((10, 10))).astype(np.uint8)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, ClassFiles, ObjectFiles
-from unetkit.data.discover import discover, images_of
+from unetkit.data.find.discover import discover, images_of
 
 
 def touch(root: Path, names: Sequence[str]) -> Path:

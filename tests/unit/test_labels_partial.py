@@ -14,12 +14,12 @@ from PIL import Image
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.discover import discover
-from unetkit.data.doctor import examine
-from unetkit.data.mask_facts import mask_facts
-from unetkit.data.masks import read_label, read_label_region
-from unetkit.data.sample import Sample, read_samples
-from unetkit.data.survey import infer_legend
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover
+from unetkit.data.find.sample import Sample, read_samples
+from unetkit.data.labels.mask_facts import mask_facts
+from unetkit.data.labels.masks import read_label, read_label_region
+from unetkit.data.labels.survey import infer_legend
 from unetkit.losses import make_loss
 from unetkit.metrics import score_case
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import unetkit
 from unetkit.core.errors import DataError
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.evaluate import EvaluateOptions, evaluate_folders
 from unetkit.metrics import confusion, dice, region_confusions, score_case
 from unetkit.metrics.boundary import boundary_f1

@@ -13,9 +13,9 @@ from PIL import Image, ImageDraw
 
 from unetkit.core.errors import DataError, PlanError
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.legend import Legend, LegendClass, display_colour
-from unetkit.data.masks import read_label, read_raw_label
-from unetkit.data.survey import MaskSurvey, infer_legend
+from unetkit.data.labels.legend import Legend, LegendClass, display_colour
+from unetkit.data.labels.masks import read_label, read_raw_label
+from unetkit.data.labels.survey import MaskSurvey, infer_legend
 
 
 def discs(seed: int, values: Sequence[int] = (255,), background: int = 0, n: int = 8, size: int = 96) -> np.ndarray:

@@ -12,9 +12,9 @@ import unetkit as uk
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import open_image, probe
-from unetkit.data.formats.map_places import same_map
-from unetkit.data.formats.vector import rasterised
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.formats.maps.map_places import same_map
+from unetkit.data.formats.maps.vector import rasterised
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.predict.finished import Finished
 from unetkit.predict.options import OutputOptions
 from unetkit.predict.polygons import write_polygons
@@ -146,9 +146,9 @@ def test_a_label_in_another_zone_stops_training_by_name(shared_data: Callable[[s
 
 def test_what_an_image_does_not_hold_is_not_learnt(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     from unetkit.data.case import Case
-    from unetkit.data.label_reader import LabelReader
-    from unetkit.data.prepare import CaseReader, PreparePlan
-    from unetkit.data.survey import infer_legend
+    from unetkit.data.labels.survey import infer_legend
+    from unetkit.data.prepared.label_reader import LabelReader
+    from unetkit.data.prepared.prepare import CaseReader, PreparePlan
 
     data = parts(shared_data("geo"), tmp_path / "data")
     image = data / "images" / "part0-0.tif"

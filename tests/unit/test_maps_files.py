@@ -12,8 +12,8 @@ import pytest
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, MapGrid, Reading, TargetClass, create_image, open_image, probe
-from unetkit.data.formats.map_places import refuse_elsewhere, same_map
-from unetkit.data.formats.maps import is_map, missing, valid
+from unetkit.data.formats.maps.geotiff import is_map, missing, valid
+from unetkit.data.formats.maps.map_places import refuse_elsewhere, same_map
 
 rasterio = pytest.importorskip("rasterio", reason="maps need the geo packages")
 affine = pytest.importorskip("affine", reason="maps need the geo packages")
@@ -175,7 +175,7 @@ def test_a_mask_of_a_level_has_the_pixels_of_that_level(tmp_path: Path) -> None:
 
 def test_a_mask_of_one_value_is_read_as_that_value(tmp_path: Path) -> None:
     """Its colour table makes it a palette image; one of greys alone would be read as those greys."""
-    from unetkit.data.masks import read_raw_label
+    from unetkit.data.labels.masks import read_raw_label
 
     like = geotiff(tmp_path / "a.tif", noise((1, 30, 40)))
     black = (TargetClass("background", 255, (0, 0, 0)), TargetClass("membrane", 0, (230, 159, 0)))
@@ -363,8 +363,8 @@ def test_what_differs_between_the_places_of_two_maps_is_said(other: ImageInfo, t
 
 def test_what_a_mask_marks_as_nothing_is_not_annotated(tmp_path: Path) -> None:
     from unetkit.data.case import IGNORE, Case
-    from unetkit.data.masks import OpenLabel
-    from unetkit.data.survey import infer_legend
+    from unetkit.data.labels.masks import OpenLabel
+    from unetkit.data.labels.survey import infer_legend
 
     values_CYX = np.repeat(np.repeat(np.random.default_rng(3).integers(0, 2, (1, 8, 8)), 10, 1), 10, 2)
     image = geotiff(tmp_path / "i.tif", noise((1, 80, 80)))
@@ -388,8 +388,8 @@ def test_what_a_mask_marks_as_nothing_is_not_annotated(tmp_path: Path) -> None:
 
 
 def test_a_written_mask_is_read_back_with_its_holes_not_annotated(tmp_path: Path) -> None:
-    from unetkit.data.legend import UNANNOTATED
-    from unetkit.data.masks import read_raw_label
+    from unetkit.data.labels.legend import UNANNOTATED
+    from unetkit.data.labels.masks import read_raw_label
 
     image_CYX = noise((1, 60, 70))
     image_CYX[:, 50:] = 0

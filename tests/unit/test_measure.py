@@ -14,7 +14,7 @@ import pytest
 
 from unetkit.core.errors import MachineError
 from unetkit.data.formats.base import ImageInfo, MapGrid
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.predict.finished import Finished
 from unetkit.predict.measure import measurements, write_measurements
 from unetkit.predict.post.room import Room

@@ -13,12 +13,12 @@ import pytest
 from medical_files import TILTED, affine_of, data_set, multi_frame, write_series
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
-from unetkit.data.discover import discover
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover
 from unetkit.data.formats import Reading, create_image, image_paths, is_series, open_image, probe
-from unetkit.data.formats import voxels as raw
-from unetkit.data.formats.dicom import are_slices
-from unetkit.data.formats.dicom import open_image as open_dicom
+from unetkit.data.formats.medical import voxels as raw
+from unetkit.data.formats.medical.dicom import are_slices
+from unetkit.data.formats.medical.dicom import open_image as open_dicom
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
 
@@ -70,7 +70,7 @@ def test_slices_come_in_the_order_of_their_positions(tmp_path: Path) -> None:
 
 
 def test_only_the_slices_of_a_region_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unetkit.data.formats import dicom
+    from unetkit.data.formats.medical import dicom
 
     array, decoded = array_of(), []
     decode = dicom.stored_pixels
@@ -336,7 +336,7 @@ def test_quick_looks_never_raise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         raise ModuleNotFoundError(name)
 
     files = in_order(folder)
-    monkeypatch.setattr("unetkit.data.formats.volumes.importlib.import_module", missing)
+    monkeypatch.setattr("unetkit.data.formats.medical.volumes.importlib.import_module", missing)
     (tmp_path / "short").write_bytes(b"\x08\x00")
     assert are_slices(files)
     assert not are_slices([*files, tmp_path / "short"])

@@ -11,11 +11,11 @@ import pytest
 from medical_files import TILTED, affine_of, multi_frame, write_series
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
-from unetkit.data.discover import discover
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover
 from unetkit.data.formats import TargetClass, create_image, open_image, probe
-from unetkit.data.formats.dicom_seg_read import class_names, is_segmentation, label_over, segment_names
-from unetkit.data.masks import read_label
+from unetkit.data.formats.medical.dicom_seg_read import class_names, is_segmentation, label_over, segment_names
+from unetkit.data.labels.masks import read_label
 from unetkit.evaluate import evaluate_folders
 
 pydicom = pytest.importorskip("pydicom", reason="pydicom is not installed")
@@ -222,9 +222,9 @@ def test_masks_that_cannot_be_segmentations(tmp_path: Path, monkeypatch: pytest.
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr("unetkit.data.formats.volumes.importlib.import_module", missing)
+    monkeypatch.setattr("unetkit.data.formats.medical.volumes.importlib.import_module", missing)
     from unetkit.data.formats.base import Target
-    from unetkit.data.formats.dicom_seg import SegWriter
+    from unetkit.data.formats.medical.dicom_seg import SegWriter
 
     with pytest.raises(MachineError) as missed:
         SegWriter(Target(tmp_path / "m.dcm", SHAPE, 1, np.dtype(np.uint8), like=like, classes=CLASSES))

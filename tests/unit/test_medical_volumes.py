@@ -17,9 +17,9 @@ from medical_files import TILTED
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, Reading, create_image, files_behind, open_image, probe
-from unetkit.data.formats import voxels as raw
-from unetkit.data.formats.itk import open_image as open_itk
-from unetkit.data.formats.volumes import _of_other
+from unetkit.data.formats.medical import voxels as raw
+from unetkit.data.formats.medical.itk import open_image as open_itk
+from unetkit.data.formats.medical.volumes import _of_other
 
 SimpleITK = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
 
@@ -86,7 +86,7 @@ def test_bands_go_straight_to_the_file(tmp_path: Path, suffix: str, monkeypatch:
     def none(*_: object) -> None:
         raise AssertionError("something waits though it comes in order")
 
-    monkeypatch.setattr("unetkit.data.formats.volumes.scratch", none)
+    monkeypatch.setattr("unetkit.data.formats.medical.volumes.scratch", none)
     for pixels, count in ((1, 56), (9 * 3, 21), (2 * 9 * 8, 4), (10**6, 1)):
         with create_image(tmp_path / f"a{suffix}", SHAPE, 1, "int16") as writer:
             bands = list(writer.bands(pixels))
@@ -372,7 +372,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def missing(name: str) -> None:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr("unetkit.data.formats.volumes.importlib.import_module", missing)
+    monkeypatch.setattr("unetkit.data.formats.medical.volumes.importlib.import_module", missing)
     with pytest.raises(MachineError) as error:
         open_itk(path, Reading())
     assert str(error.value) == (

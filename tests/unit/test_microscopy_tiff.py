@@ -330,7 +330,7 @@ def test_a_result_over_a_level_has_its_pixel_size(tmp_path: Path) -> None:
 
 
 def test_volumes_of_more_than_4_gigabytes_are_big(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unetkit.data.formats.tiff_write._BIG", 1000)
+    monkeypatch.setattr("unetkit.data.formats.pictures.tiff_write._BIG", 1000)
     pixels = noise((2, 6, 70, 50))
     with create_image(tmp_path / "a.ome.tif", (6, 70, 50), 2, "uint16") as writer:
         writer.write(Region.of((6, 70, 50)), pixels)

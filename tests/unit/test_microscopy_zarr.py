@@ -240,15 +240,15 @@ def test_pyramids_pick_labels_and_average_images(tmp_path: Path) -> None:
 
 
 def test_thick_planes_are_halved_later(tmp_path: Path) -> None:
+    from unetkit.data.formats.arrays.zarr_write import pyramid as levels
     from unetkit.data.formats.geometry import Geometry
-    from unetkit.data.formats.zarr_write import pyramid as levels
 
     found = levels((64, 2000, 2000), Geometry("ZYX", (4.0, 1.0, 1.0), "µm"), mean=False)
     assert [level.factors for level in found] == [(1, 1, 1), (1, 2, 2), (1, 4, 4), (2, 8, 8)]
 
 
 def test_each_chunk_is_written_once_whatever_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from unetkit.data.formats.zarr_write import ZarrWriter
+    from unetkit.data.formats.arrays.zarr_write import ZarrWriter
 
     pixels, put_regions = noise((1, 70, 1100), "uint8"), []
     original = ZarrWriter._put

@@ -7,7 +7,7 @@ import pytest
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.patches import PLACES, PatchSampler, PreparedCase, find_places
+from unetkit.data.prepared.patches import PLACES, PatchSampler, PreparedCase, find_places
 
 
 def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:

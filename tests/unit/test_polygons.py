@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, MapGrid
-from unetkit.data.formats.vector import rasterised
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.formats.maps.vector import rasterised
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.predict.finished import Finished
 from unetkit.predict.polygons import areas, write_polygons
 

@@ -17,7 +17,7 @@ from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.legend import Legend, LegendClass
+from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.plan.plan import PostPlan
 from unetkit.predict.decide import of_objects
 from unetkit.predict.finished import Finished

@@ -15,8 +15,8 @@ from scipy import ndimage
 from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.prepare import CaseReader, PreparePlan, fit, normalise
-from unetkit.data.statistics import Pixels, blocks, image_statistics
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan, fit, normalise
+from unetkit.data.prepared.statistics import Pixels, blocks, image_statistics
 
 
 def _save(path: Path, array: np.ndarray) -> Path:
@@ -331,7 +331,7 @@ def test_statistics_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> 
     image = _random(90, 70).astype(np.float32)
     plan = PreparePlan(method="percentile")
     whole = CaseReader(image, plan).statistics
-    monkeypatch.setattr("unetkit.data.statistics.BLOCK", 500)
+    monkeypatch.setattr("unetkit.data.prepared.statistics.BLOCK", 500)
     parts = CaseReader(image, plan).statistics
     for name in ("mean", "std", "low", "high"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), rtol=1e-6)

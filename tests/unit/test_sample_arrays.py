@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from unetkit.core.errors import DataError
-from unetkit.data.discover import discover
-from unetkit.data.doctor import examine
-from unetkit.data.prepare import CaseReader, PreparePlan
-from unetkit.data.sample import Sample
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover
+from unetkit.data.find.sample import Sample
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.split import read_split, split_cases, write_split
-from unetkit.data.store import prepare_cases
 
 SHAPES = [(400,), (30, 40), (14, 20, 3), (3, 20, 16)]
 

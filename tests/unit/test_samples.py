@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from unetkit.core.errors import DataError
-from unetkit.data.discover import discover, images_of
+from unetkit.data.find.discover import discover, images_of
 from unetkit.data.formats import open_image
 from unetkit.data.samples import BACKGROUND, INTERIOR, MEMBRANE, NOTICE, micrograph, write_samples
 

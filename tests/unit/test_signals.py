@@ -19,18 +19,18 @@ from unetkit.core.errors import DataError, MachineError
 from unetkit.core.events import drain
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.discover import discover, images_of
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover, images_of
 from unetkit.data.formats import open_image, probe
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.formats.records import UNMARKED, WAVES, read_waves
-from unetkit.data.formats.rows import read_mask_rows, write_mask_rows
-from unetkit.data.legend import Legend, LegendClass
-from unetkit.data.masks import read_label, read_raw_label
-from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.formats.signals.records import UNMARKED, WAVES, read_waves
+from unetkit.data.formats.signals.rows import read_mask_rows, write_mask_rows
+from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.data.labels.masks import read_label, read_raw_label
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.source import open_case
 from unetkit.data.split import leaks, read_split, split_cases, write_split
-from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
 from unetkit.job.understand import digest
 from unetkit.nets.build import build

@@ -12,16 +12,17 @@ import pytest
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.discover import discover
-from unetkit.data.doctor import examine
-from unetkit.data.formats import Reading, files_behind, open_image, probe, records
-from unetkit.data.formats.annotators import kind_of, read_mark_words
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover
+from unetkit.data.formats import Reading, files_behind, open_image, probe
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.formats.mark_files import read_marks
-from unetkit.data.formats.records import WAVES
-from unetkit.data.legend import Legend, LegendClass
-from unetkit.data.masks import read_label
-from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.formats.signals import records
+from unetkit.data.formats.signals.annotators import kind_of, read_mark_words
+from unetkit.data.formats.signals.mark_files import read_marks
+from unetkit.data.formats.signals.records import WAVES
+from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.data.labels.masks import read_label
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
 from unetkit.predict.finished import Finished
 from unetkit.predict.marks import write_marks
 

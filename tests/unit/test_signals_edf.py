@@ -1,4 +1,4 @@
-"""EDF and BDF: signals by region in physical units, annotations as labels, what is said of files that cannot be used."""
+"""EDF and BDF: signals by region in physical units, annotations as labels, what is said of unusable files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
-from unetkit.data.discover import discover, images_of
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover, images_of
 from unetkit.data.formats import open_image, probe
-from unetkit.data.formats.edf import Annotation, read_annotations
-from unetkit.data.masks import read_label
+from unetkit.data.formats.signals.edf import Annotation, read_annotations
+from unetkit.data.labels.masks import read_label
 
 RATE, SECONDS = 64, 20
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.discover import discover, images_of
-from unetkit.data.doctor import examine
-from unetkit.data.formats import contents, csv_rows, open_image, probe
-from unetkit.data.formats.columns import understand
-from unetkit.data.masks import read_label
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover, images_of
+from unetkit.data.formats import contents, open_image, probe
+from unetkit.data.formats.signals import csv_rows
+from unetkit.data.formats.signals.columns import understand
+from unetkit.data.labels.masks import read_label
 
 RATE, LENGTH = 250, 1000
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import unetkit as uk
-from unetkit.data.formats.mark_files import read_marks
-from unetkit.data.formats.rows import read_mask_rows
+from unetkit.data.formats.signals.mark_files import read_marks
+from unetkit.data.formats.signals.rows import read_mask_rows
 from unetkit.predict.options import OutputOptions
 
 RATE, LENGTH, COUNT = 50, 640, 4

@@ -17,10 +17,10 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.core.rng import numpy_generator
 from unetkit.data.case import Case
-from unetkit.data.discover import discover
-from unetkit.data.prepare import PreparePlan
-from unetkit.data.store import Keep, prepare_cases, prepared_bytes
-from unetkit.data.survey import infer_legend
+from unetkit.data.find.discover import discover
+from unetkit.data.labels.survey import infer_legend
+from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.store import Keep, prepare_cases, prepared_bytes
 from unetkit.plan.fingerprint import fingerprint
 from unetkit.train.step import _tensor
 

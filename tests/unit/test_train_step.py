@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from unetkit.core.errors import PlanError, RunError
-from unetkit.data.patches import PreparedCase
+from unetkit.data.prepared.patches import PreparedCase
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec

@@ -13,7 +13,7 @@ import pytest
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, MapGrid
-from unetkit.data.formats.vector import class_names, is_vector, open_vector, rasterised
+from unetkit.data.formats.maps.vector import class_names, is_vector, open_vector, rasterised
 
 shapely = pytest.importorskip("shapely", reason="vector labels need the geo packages")
 pyogrio = pytest.importorskip("pyogrio", reason="vector labels need the geo packages")
@@ -338,8 +338,8 @@ def test_large_areas_are_drawn_in_bands_as_if_whole(tmp_path: Path, monkeypatch:
         rows.append((ring.difference(hole), {"class": n + 1}))
     expected_YX = rasterize([(g, p["class"]) for g, p in rows], out_shape=(20, 30), dtype="uint8")
     path = geojson(tmp_path / "a.geojson", rows)
-    monkeypatch.setattr("unetkit.data.formats.vector.BAND", 3)
-    monkeypatch.setattr("unetkit.data.formats.vector.LARGE", 10)
+    monkeypatch.setattr("unetkit.data.formats.maps.vector.BAND", 3)
+    monkeypatch.setattr("unetkit.data.formats.maps.vector.LARGE", 10)
     with open_vector(path, PICTURE) as reader:
         np.testing.assert_array_equal(reader.read()[0], expected_YX)
         np.testing.assert_array_equal(reader.read(Region((5, 9), (16, 21)))[0], expected_YX[5:16, 9:21])

@@ -16,17 +16,17 @@ from unetkit.core.errors import DataError
 from unetkit.core.events import drain
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.discover import discover, images_of
-from unetkit.data.doctor import examine
+from unetkit.data.doctor.examine import examine
+from unetkit.data.find.discover import discover, images_of
 from unetkit.data.formats import ImageReader, create_image, image_paths, open_image, probe, stem, suffix
 from unetkit.data.groups import find_groups
-from unetkit.data.legend import Legend
-from unetkit.data.masks import read_label, read_raw_label
-from unetkit.data.patches import PatchSampler
-from unetkit.data.prepare import CaseReader, PreparePlan
+from unetkit.data.labels.legend import Legend
+from unetkit.data.labels.masks import read_label, read_raw_label
+from unetkit.data.prepared.patches import PatchSampler
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.statistics import image_statistics
+from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.source import open_case
-from unetkit.data.statistics import image_statistics
-from unetkit.data.store import prepare_cases
 from unetkit.evaluate import evaluate_folders
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
@@ -232,7 +232,7 @@ def test_statistics_by_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyP
     array = volume(3, (70, 30, 41))
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
         whole = image_statistics(reader.pixels(), reader.plan)
-    monkeypatch.setattr("unetkit.data.statistics.BLOCK", 16**3)
+    monkeypatch.setattr("unetkit.data.prepared.statistics.BLOCK", 16**3)
     with CaseReader(array, PreparePlan(), ndim=3) as reader:
         parts = image_statistics(reader.pixels(), reader.plan)
         sampled = image_statistics(reader.pixels(), reader.plan, samples=9000)

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from unetkit.data.doctor import Diagnosis
-    from unetkit.data.finding import Finding
-    from unetkit.data.legend import Legend
+    from unetkit.data.doctor.examine import Diagnosis
+    from unetkit.data.doctor.finding import Finding
+    from unetkit.data.labels.legend import Legend
 
 # Findings of one kind beyond this number are shown together, with the first few as examples.
 TOGETHER, FIRST = 5, 3

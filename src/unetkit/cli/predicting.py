@@ -122,7 +122,7 @@ def predict(
     with start_terminal(quiet) as terminal:
         terminal.doing("loading the model")
         from unetkit import api
-        from unetkit.data.discover import images_of
+        from unetkit.data.find.discover import images_of
         from unetkit.predict.options import OutputOptions
 
         # a shell may have spelt out a pattern

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetkit.data.formats.base import AS_THEY_ARE, Reading
 from unetkit.data.formats.paths import natural_key
-from unetkit.data.words import WordLabel
+from unetkit.data.labels.words import WordLabel
 
 Source: TypeAlias = Path | NDArray[Any]
 """A file, or an array in memory."""

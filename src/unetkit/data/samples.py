@@ -19,7 +19,7 @@ from unetkit.core.errors import DataError
 from unetkit.core.files import write_text
 from unetkit.core.region import Region
 from unetkit.core.rng import numpy_generator
-from unetkit.data.discover import SYNTHETIC
+from unetkit.data.find.discover import SYNTHETIC
 from unetkit.data.formats import create_image
 
 Field = npt.NDArray[np.float32]

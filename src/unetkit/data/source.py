@@ -14,7 +14,7 @@ from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageInfo, ImageReader, open_image
 from unetkit.data.formats.base import Array, PaletteAs
-from unetkit.data.formats.map_places import same_map
+from unetkit.data.formats.maps.map_places import same_map
 from unetkit.data.sizes import extent, size
 
 

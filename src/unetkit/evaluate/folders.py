@@ -16,14 +16,14 @@ from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
 from unetkit.data.case import IGNORE, Case
+from unetkit.data.doctor.places import apart
 from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, stem, suffix, suffixes
-from unetkit.data.formats.rows import is_mask_table
-from unetkit.data.legend import UNANNOTATED, Legend
-from unetkit.data.masks import case_mask, encode
-from unetkit.data.places import apart
+from unetkit.data.formats.signals.rows import is_mask_table
+from unetkit.data.labels.legend import UNANNOTATED, Legend
+from unetkit.data.labels.masks import case_mask, encode
+from unetkit.data.labels.survey import infer_legend
+from unetkit.data.labels.words import WordLabel, read_prediction_rows
 from unetkit.data.sizes import extent, units
-from unetkit.data.survey import infer_legend
-from unetkit.data.words import WordLabel, read_prediction_rows
 from unetkit.evaluate.objects import scores_of_objects
 from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.data.case import IGNORE
-from unetkit.data.legend import Label, Legend, pack
-from unetkit.data.mask_files import RawMask
+from unetkit.data.labels.legend import Label, Legend, pack
+from unetkit.data.labels.mask_files import RawMask
 from unetkit.metrics.instances import image_scores
 
 

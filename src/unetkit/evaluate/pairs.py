@@ -9,7 +9,8 @@ from pathlib import Path
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Annotation, Case, ClassFiles, Discovery
-from unetkit.data.discover import discover
+from unetkit.data.find.discover import discover
+from unetkit.data.find.walk import walk
 from unetkit.data.formats import (
     AS_THEY_ARE,
     Reading,
@@ -21,9 +22,8 @@ from unetkit.data.formats import (
     split_address,
     stem,
 )
-from unetkit.data.formats.rows import is_mask_table
-from unetkit.data.legend import Legend, folder_name
-from unetkit.data.walk import walk
+from unetkit.data.formats.signals.rows import is_mask_table
+from unetkit.data.labels.legend import Legend, folder_name
 
 # folders that predict writes beside the masks
 BESIDE = ("probabilities", "overlays", "marks", "polygons", "measurements", "intervals")

@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw
 
 from unetkit.core.files import atomic, write_json
 from unetkit.core.region import Region
-from unetkit.data.borders import with_seams
 from unetkit.data.case import Case
-from unetkit.data.masks import case_mask, encode
-from unetkit.data.prepare import CaseReader
+from unetkit.data.labels.borders import with_seams
+from unetkit.data.labels.masks import case_mask, encode
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.sizes import extent
 from unetkit.evaluate.objects import ids_of
 from unetkit.job.scoring import predict_case

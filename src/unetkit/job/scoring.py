@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from unetkit.core.errors import PlanError
 from unetkit.core.events import Event, Progress, Started
 from unetkit.data.case import Case
-from unetkit.data.discover import discover
-from unetkit.data.mask_files import RawMask
-from unetkit.data.masks import case_mask, encode
-from unetkit.data.prepare import CaseReader
-from unetkit.data.sample import Sample
+from unetkit.data.find.discover import discover
+from unetkit.data.find.sample import Sample
+from unetkit.data.labels.mask_files import RawMask
+from unetkit.data.labels.masks import case_mask, encode
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import image_info
 from unetkit.evaluate.folders import EvaluateOptions, evaluate
 from unetkit.evaluate.objects import scores_of_objects

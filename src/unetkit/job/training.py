@@ -12,9 +12,9 @@ import numpy as np
 from unetkit.core.errors import RunError
 from unetkit.core.events import Decided, Done, Event, Saved, Started
 from unetkit.core.files import locked, read_json, write_json
-from unetkit.data.patches import PreparedCase
+from unetkit.data.prepared.patches import PreparedCase
+from unetkit.data.prepared.store import Keep, prepare_cases
 from unetkit.data.split import write_split
-from unetkit.data.store import Keep, prepare_cases
 from unetkit.job.finish import finish
 from unetkit.job.importing import is_imported
 from unetkit.job.record import first_command, record_command, record_timing

@@ -13,10 +13,10 @@ import numpy as np
 from unetkit.core.errors import DataError, RunError
 from unetkit.core.events import Decided, Event, Started, Warned
 from unetkit.data.case import Case
-from unetkit.data.discover import Discovery, discover
-from unetkit.data.doctor import Diagnosis, examine
+from unetkit.data.doctor.examine import Diagnosis, examine
+from unetkit.data.find.discover import Discovery, discover
+from unetkit.data.find.sample import Sample
 from unetkit.data.formats import files_behind
-from unetkit.data.sample import Sample
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.plan.plan import DataPlan, Request
 

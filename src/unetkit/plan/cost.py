@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unetkit.core.machine import format_duration, format_memory, free_memory
-from unetkit.data.store import SHARE, prepared_bytes
+from unetkit.data.prepared.store import SHARE, prepared_bytes
 from unetkit.nets.geometry import geometry
 from unetkit.plan.budget import Candidate, Capacity, arithmetic_of, seconds_per_step
 from unetkit.plan.fingerprint import Fingerprint

@@ -14,17 +14,17 @@ from pydantic import Field
 
 from unetkit.core.config import Config
 from unetkit.core.region import Region
-from unetkit.data.borders import BORDER
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import ImageReader
-from unetkit.data.formats.maps import missing
-from unetkit.data.grid import Grid
-from unetkit.data.legend import MOST_REGIONS, Legend
-from unetkit.data.masks import OpenLabel
-from unetkit.data.placing import codes_of, is_backwards, planned_grid
-from unetkit.data.prepare import PreparePlan
+from unetkit.data.formats.maps.geotiff import missing
+from unetkit.data.labels.borders import BORDER
+from unetkit.data.labels.legend import MOST_REGIONS, Legend
+from unetkit.data.labels.masks import OpenLabel
+from unetkit.data.prepared.grid import Grid
+from unetkit.data.prepared.placing import codes_of, is_backwards, planned_grid
+from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.statistics import BLOCK, blocks
 from unetkit.data.source import open_case
-from unetkit.data.statistics import BLOCK, blocks
 
 # Pixels looked at per image for its mean and colour: every n-th of them, evenly over the image.
 SAMPLED = 200_000

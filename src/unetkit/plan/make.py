@@ -17,10 +17,10 @@ from unetkit.core.errors import PlanError, nearest
 from unetkit.core.events import Decided, Event, Started
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
-from unetkit.data.legend import Legend
-from unetkit.data.masks import OpenLabel
-from unetkit.data.prepare import CaseReader, fit
-from unetkit.data.statistics import MOST_SAMPLES, SAMPLES, Pixels
+from unetkit.data.labels.legend import Legend
+from unetkit.data.labels.masks import OpenLabel
+from unetkit.data.prepared.prepare import CaseReader, fit
+from unetkit.data.prepared.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from unetkit.data.legend import Legend
+from unetkit.data.labels.legend import Legend
 from unetkit.data.sizes import units
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.plan import PostPlan

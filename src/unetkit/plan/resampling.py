@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unetkit.data.grid import THICK, TOLERANCE
-from unetkit.data.placing import unit_scale
-from unetkit.data.prepare import PreparePlan
+from unetkit.data.prepared.grid import THICK, TOLERANCE
+from unetkit.data.prepared.placing import unit_scale
+from unetkit.data.prepared.prepare import PreparePlan
 from unetkit.plan.fingerprint import CaseFacts, Fingerprint
 
 # Resampling may make of the set at most so many times the pixels that it has; a finer spacing than that is refused.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unetkit.augment.plan import AugmentPlan
-from unetkit.data.grid import THICK
+from unetkit.data.prepared.grid import THICK
 from unetkit.data.sizes import units
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.fingerprint import Fingerprint

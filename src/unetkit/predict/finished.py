@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.region import Region
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.legend import Legend
+from unetkit.data.labels.legend import Legend
 
 Labels: TypeAlias = Callable[[Region], NDArray[np.uint8]]
 Scores: TypeAlias = Callable[[Region], NDArray[np.float32]]

@@ -16,8 +16,8 @@ from unetkit.core.machine import release_memory, resident_memory
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import ImageInfo, ImageReader
-from unetkit.data.formats.maps import valid
-from unetkit.data.prepare import CaseReader
+from unetkit.data.formats.maps.geotiff import valid
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
 from unetkit.predict.finished import Finished

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
-from unetkit.data.formats.records import WAVE_SYMBOLS, write_annotation
+from unetkit.data.formats.signals.records import WAVE_SYMBOLS, write_annotation
 from unetkit.predict.finished import Finished
 from unetkit.predict.intervals import AT_ONCE, intervals
 from unetkit.predict.outputs import waves_of

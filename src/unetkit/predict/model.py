@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unetkit.data.legend import Legend
-from unetkit.data.prepare import PreparePlan
+from unetkit.data.labels.legend import Legend
+from unetkit.data.prepared.prepare import PreparePlan
 from unetkit.nets.build import UNet
 from unetkit.plan.plan import PostPlan
 

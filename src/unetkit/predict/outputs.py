@@ -10,10 +10,10 @@ import numpy as np
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case
+from unetkit.data.find.recordings import leads_of
 from unetkit.data.formats import AS_THEY_ARE, Reading, format_of, formats, split_address, stem, suffix, suffixes
-from unetkit.data.formats.records import WAVES
-from unetkit.data.legend import Legend
-from unetkit.data.recordings import leads_of
+from unetkit.data.formats.signals.records import WAVES
+from unetkit.data.labels.legend import Legend
 from unetkit.predict.options import OutputOptions
 
 SIGNAL = ".csv"

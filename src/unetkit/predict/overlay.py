@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import create_image
-from unetkit.data.legend import Legend
+from unetkit.data.labels.legend import Legend
 from unetkit.predict.finished import Finished
 
 LONGEST = 4096

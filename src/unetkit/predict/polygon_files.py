@@ -16,10 +16,10 @@ import numpy as np
 from unetkit.core.errors import MachineError
 from unetkit.core.files import disk_errors
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.formats.map_places import crs_of
-from unetkit.data.formats.maps import INSTALL
-from unetkit.data.formats.vector_files import geometry_modules
-from unetkit.data.legend import code
+from unetkit.data.formats.maps.geotiff import INSTALL
+from unetkit.data.formats.maps.map_places import crs_of
+from unetkit.data.formats.maps.vector_files import geometry_modules
+from unetkit.data.labels.legend import code
 from unetkit.predict.finished import Finished
 
 LAYER = "areas"

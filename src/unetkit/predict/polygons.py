@@ -18,7 +18,7 @@ from unetkit.core.errors import DataError
 from unetkit.core.files import atomic
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.formats.vector_files import geometry_modules
+from unetkit.data.formats.maps.vector_files import geometry_modules
 from unetkit.predict.finished import Finished
 from unetkit.predict.polygon_files import Area, polygon_file
 

@@ -18,8 +18,8 @@ from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import ImageInfo, ImageWriter, TargetClass, create_image, format_of, suffix
-from unetkit.data.formats.rows import write_mask_rows, write_probability_rows
-from unetkit.data.legend import Legend
+from unetkit.data.formats.signals.rows import write_mask_rows, write_probability_rows
+from unetkit.data.labels.legend import Legend
 from unetkit.predict.canvas import KEPT
 from unetkit.predict.finished import Finished
 from unetkit.predict.outputs import SIGNAL, Job

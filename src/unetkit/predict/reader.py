@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
-from unetkit.data.grid import Grid
+from unetkit.data.prepared.grid import Grid
 
 Float: TypeAlias = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from unetkit.core.errors import DataError, SpecError
 from unetkit.core.events import Done, Event, Progress, Started, Warned
 from unetkit.core.files import locked, remove_partial
 from unetkit.data.case import Case
-from unetkit.data.discover import images_of
+from unetkit.data.find.discover import images_of
 from unetkit.predict.image import Part, predict_image
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions

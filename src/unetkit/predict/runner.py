@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unetkit.core.device import find_device
 from unetkit.core.errors import MachineError, SpecError
 from unetkit.core.region import Region
-from unetkit.data.grid import Grid
+from unetkit.data.prepared.grid import Grid
 from unetkit.nets.build import UNet
 from unetkit.nets.geometry import format_shape, geometry
 from unetkit.nets.ops import pad_end

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from unetkit.core.errors import SpecError
 from unetkit.core.region import Region
-from unetkit.data.grid import Grid
+from unetkit.data.prepared.grid import Grid
 from unetkit.nets.geometry import Geometry
 from unetkit.predict.forecast import NETWORK, Costs, tile_pixels
 from unetkit.predict.tiles import fit_tile, plan_tiles, root

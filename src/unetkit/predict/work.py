@@ -19,7 +19,7 @@ from functools import cached_property
 import numpy as np
 
 from unetkit.core.region import Region
-from unetkit.data.grid import Grid
+from unetkit.data.prepared.grid import Grid
 from unetkit.predict.tiles import Span, TileGrid, tile_of
 
 

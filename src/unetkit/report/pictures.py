@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from unetkit.data.borders import BORDER
+from unetkit.data.labels.borders import BORDER
 from unetkit.report.facts import Facts, get, number, text
 
 IGNORE = 255  # class index of unlabelled pixels

@@ -17,7 +17,7 @@ from unetkit.core.errors import RunError
 from unetkit.core.events import Decided, Event, Progress, Saved, Validated
 from unetkit.core.files import remove_partial
 from unetkit.core.rng import key
-from unetkit.data.patches import PreparedCase
+from unetkit.data.prepared.patches import PreparedCase
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build
 from unetkit.nets.weights import load_weights, save_weights

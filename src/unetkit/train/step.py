@@ -16,7 +16,7 @@ from torch import Tensor
 from unetkit.augment.apply import augment
 from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
-from unetkit.data.patches import PatchSampler, Pixels, PreparedCase
+from unetkit.data.prepared.patches import PatchSampler, Pixels, PreparedCase
 from unetkit.losses.expression import Loss
 from unetkit.nets.build import UNet, centred
 from unetkit.plan.budget import Arithmetic, autocast, memory_format

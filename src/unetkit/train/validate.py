@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from unetkit.data.legend import Legend
-from unetkit.data.patches import PreparedCase
+from unetkit.data.labels.legend import Legend
+from unetkit.data.prepared.patches import PreparedCase
 from unetkit.metrics.overlap import confusion, dice, per_class, region_confusions
 from unetkit.nets.build import UNet
 from unetkit.plan.plan import Plan

@@ -93,17 +93,17 @@ def files_behind(path: Path) -> tuple[Path, ...]:
         found = (p for p in outer.rglob("*") if p.is_file())
         return tuple(sorted(found, key=lambda p: natural_key(p.relative_to(outer).as_posix())))
     if suffix(outer).lower() == ".hea":
-        from unetkit.data.formats.records import signal_files
+        from unetkit.data.formats.signals.records import signal_files
 
         return (outer, *signal_files(outer))
     if suffix(outer).lower() in (".ome.tif", ".ome.tiff"):
-        from unetkit.data.formats.tiff_read import set_files
+        from unetkit.data.formats.pictures.tiff_read import set_files
 
         return set_files(outer)
     if outer.suffix.lower() == ".shp":
         return tuple(sorted(p for p in outer.parent.glob(f"{glob.escape(outer.stem)}.*") if p.suffix in _BESIDE_SHAPES))
     if suffix(outer).lower() in (".mhd", ".nhdr"):
-        from unetkit.data.formats.itk import data_files
+        from unetkit.data.formats.medical.itk import data_files
 
         return (outer, *data_files(outer))
     return (outer,)
@@ -123,7 +123,7 @@ def open_image(path: Path, reading: Reading = AS_THEY_ARE) -> ImageReader:
         if path.is_dir() and is_series(path):
             found = next(f for f in formats() if f.name == "DICOM")
         elif path.suffix.lower() in (".csv", ".tsv") and path.is_file():  # many things, of which one is a signal
-            from unetkit.data.formats.signal_tables import open_image as open_table
+            from unetkit.data.formats.signals.signal_tables import open_image as open_table
 
             return open_table(path, reading)
         else:

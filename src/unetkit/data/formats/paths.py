@@ -79,6 +79,6 @@ def is_series(folder: Path) -> bool:
     dicom = [p for p in names if p.suffix.lower() in (".dcm", ".ima", "") and p.name.upper() != "DICOMDIR"]
     if len(dicom) < 2:
         return False
-    from unetkit.data.formats.dicom import are_slices
+    from unetkit.data.formats.medical.dicom import are_slices
 
     return are_slices(dicom[:2])

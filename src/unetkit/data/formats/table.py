@@ -55,21 +55,21 @@ class Format:
 
 _HERE = "unetkit.data.formats."
 BUILT_IN = (
-    Format("PNG, JPEG, BMP, GIF", (".png", ".jpg", ".jpeg", ".bmp", ".gif"), _HERE + "pictures", writes=True),
-    Format("TIFF", (".tif", ".tiff"), _HERE + "pictures", writes=True),
-    Format("whole slide", (".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".btf", ".tf8"), _HERE + "pictures"),
-    Format("GDAL raster", (".vrt", ".jp2"), _HERE + "maps"),
-    Format("NIfTI", (".nii.gz", ".nii"), _HERE + "nifti", "volume", writes=True),
-    Format("NRRD", (".nrrd", ".nhdr"), _HERE + "itk", "volume", writes=True),
-    Format("MetaImage", (".mha", ".mhd"), _HERE + "itk", "volume", writes=True),
-    Format("DICOM", (".dcm",), _HERE + "dicom", "volume", writes=True),
-    Format("Zarr", (".zarr",), _HERE + "zarr_arrays", "volume", writes=True, folder=True, several=True),
-    Format("HDF5", (".h5", ".hdf5", ".hdf"), _HERE + "hdf5", "volume", writes=True, several=True),
-    Format("NumPy", (".npy",), _HERE + "numpy_arrays", "array", writes=True),
-    Format("NumPy", (".npz",), _HERE + "numpy_arrays", "array", several=True),
-    Format("WFDB", (".hea",), _HERE + "records", "signal"),
-    Format("EDF", (".edf", ".bdf"), _HERE + "edf", "signal"),
-    Format("Parquet", (".parquet",), _HERE + "signal_tables", "signal", several=True),
+    Format("PNG, JPEG, BMP, GIF", (".png", ".jpg", ".jpeg", ".bmp", ".gif"), _HERE + "pictures.opening", writes=True),
+    Format("TIFF", (".tif", ".tiff"), _HERE + "pictures.opening", writes=True),
+    Format("whole slide", (".svs", ".ndpi", ".scn", ".bif", ".qptiff", ".btf", ".tf8"), _HERE + "pictures.opening"),
+    Format("GDAL raster", (".vrt", ".jp2"), _HERE + "maps.geotiff"),
+    Format("NIfTI", (".nii.gz", ".nii"), _HERE + "medical.nifti", "volume", writes=True),
+    Format("NRRD", (".nrrd", ".nhdr"), _HERE + "medical.itk", "volume", writes=True),
+    Format("MetaImage", (".mha", ".mhd"), _HERE + "medical.itk", "volume", writes=True),
+    Format("DICOM", (".dcm",), _HERE + "medical.dicom", "volume", writes=True),
+    Format("Zarr", (".zarr",), _HERE + "arrays.zarr_arrays", "volume", writes=True, folder=True, several=True),
+    Format("HDF5", (".h5", ".hdf5", ".hdf"), _HERE + "arrays.hdf5", "volume", writes=True, several=True),
+    Format("NumPy", (".npy",), _HERE + "arrays.numpy_arrays", "array", writes=True),
+    Format("NumPy", (".npz",), _HERE + "arrays.numpy_arrays", "array", several=True),
+    Format("WFDB", (".hea",), _HERE + "signals.records", "signal"),
+    Format("EDF", (".edf", ".bdf"), _HERE + "signals.edf", "signal"),
+    Format("Parquet", (".parquet",), _HERE + "signals.signal_tables", "signal", several=True),
 )
 
 

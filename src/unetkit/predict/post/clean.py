@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
-from unetkit.data.borders import BORDER, INSIDE
 from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.legend import Legend
+from unetkit.data.labels.borders import BORDER, INSIDE
+from unetkit.data.labels.legend import Legend
 from unetkit.plan.plan import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.post.components import Parts, Values, components

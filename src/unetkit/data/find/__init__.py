@@ -1,0 +1,1 @@
+"""What a folder holds: images, their labels, and how they belong together."""

@@ -1,0 +1,1 @@
+"""GeoTIFF and other maps, and outlines as labels: pixels that lie somewhere on Earth."""

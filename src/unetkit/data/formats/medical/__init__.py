@@ -1,0 +1,1 @@
+"""NIfTI, NRRD, MetaImage and DICOM: volumes that lie somewhere in a patient."""

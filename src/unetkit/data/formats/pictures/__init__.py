@@ -1,0 +1,1 @@
+"""PNG, JPEG, BMP, GIF and TIFF of every kind."""

@@ -1,0 +1,1 @@
+"""What the labels mean: values, colours, files, outlines, words; and how they become classes."""

@@ -1,0 +1,61 @@
+"""The label of a case as training sees it: class indices on the grid of the prepared image, read by region."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError
+from unetkit.core.region import Region
+from unetkit.data.case import IGNORE, Case
+from unetkit.data.labels.legend import Legend
+from unetkit.data.labels.masks import OpenLabel
+from unetkit.data.prepared.prepare import CaseReader
+from unetkit.data.sizes import extent, size
+
+
+class LabelReader:
+    """Class indices of a case, uint8, over its prepared `image` (which stays open as long as this is used).
+
+    Where a map holds nothing (nodata), nothing is learnt: there the label is IGNORE. shape: of the prepared image.
+    Raises DataError as `OpenLabel`, and where mask and image are not of one size.
+    """
+
+    def __init__(self, case: Case, legend: Legend, image: CaseReader) -> None:
+        self._label, self._image, self._bits = OpenLabel(case, legend), image, legend.regions
+        self.shape = image.shape
+        if self._label.shape != image.info.shape:
+            self.close()
+            raise DataError(
+                f"{case.mask_where}: {extent(self._label.shape)}, but its image {case.where.name} has"
+                f" {size(image.info.shape)}; make them equal"
+            )
+
+    @property
+    def whole(self) -> Region:
+        """The region of all prepared pixels."""
+        return Region.of(self.shape)
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """Class indices of a region of the prepared image."""
+        grid = self._image.grid
+        own = grid.own_for(region)
+        label_X = self._label.read(own)
+        if (something_X := self._image.valid(own)) is not None:
+            label_X = np.where(something_X, label_X, np.uint8(IGNORE))
+        return grid.bring_label(label_X, own, region, self._bits)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._label.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,200 @@
+"""Cases made ready for training once: in memory where they fit; else chunked and compressed in the run folder; or,
+where no copies are wanted, read from the originals as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetkit.core.errors import DataError
+from unetkit.core.files import disk_errors
+from unetkit.core.machine import free_memory
+from unetkit.core.region import Region
+from unetkit.data.case import Case
+from unetkit.data.labels.legend import Legend
+from unetkit.data.prepared.label_reader import LabelReader
+from unetkit.data.prepared.patches import Pixels, PreparedCase, find_places
+from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.statistics import Statistics
+
+# Share of the free memory that prepared cases may take; the network needs the rest.
+SHARE = 0.25
+# Pixels along each axis of the chunks that are kept on a disk, by number of axes: about what a patch touches.
+CHUNK = {1: (1 << 16,), 2: (512, 512), 3: (64, 64, 64)}
+# Decoded chunks that are kept of all cases together, and images that are open at a time.
+KEPT_BYTES, OPEN = 256 * 2**20, 32
+
+Keep = Literal["store", "originals"]
+"""Where the cases are that do not fit in memory: compressed copies in the run folder, or the user's own files."""
+
+
+def prepared_bytes(shapes: Sequence[tuple[int, ...]], channels: int) -> int:
+    """Bytes of prepared images (float32) and labels (uint8)."""
+    return sum(math.prod(shape) * (4 * channels + 1) for shape in shapes)
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    legend: Legend,
+    plan: PreparePlan,
+    seed: int,
+    folder: Path,
+    limit: int | None = None,
+    keep: Keep = "store",
+) -> list[PreparedCase]:
+    """Read and normalise every case, one after the other, those that are large in blocks.
+
+    What does not fit into `limit` bytes (default: a quarter of the free memory) goes to compressed chunks in `folder`,
+    or with `keep` "originals" stays where it is and is read by region. Raises DataError: an unreadable file, an image
+    and a mask of different size; MachineError: a full disk.
+    """
+    room = int(SHARE * free_memory()) if limit is None else limit
+    prepared, cache, files = [], ChunkCache(KEPT_BYTES), _Files(legend, plan)
+    for number, case in enumerate(cases):
+        if case.label is None:
+            raise DataError(f"{case.where}: has no mask; training needs one")
+        with CaseReader(case, plan) as image, LabelReader(case, legend, image) as label:
+            shape, spacing = image.shape, image.spacing
+            image_CX: Pixels
+            label_X: Pixels
+            if (needed := prepared_bytes([shape], plan.channels)) <= room:
+                room -= needed
+                image_CX, label_X = image.read(image.whole), label.read(label.whole)
+            elif keep == "store":
+                image_CX, label_X = _stored(image, label, folder / f"{number:05d}.zarr", cache)
+            else:
+                image_CX, label_X = _Original(files, case, "image"), _Original(files, case, "label")
+        blocks = ((region, np.asarray(label_X[region.slices])) for region in _blocks(shape))
+        prepared.append(PreparedCase(case.id, image_CX, label_X, find_places(blocks, seed, case.id, shape), spacing))
+    return prepared
+
+
+class ChunkCache:
+    """The chunks that were decoded last, of any number of arrays, up to so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+        self._chunks: OrderedDict[tuple[int, tuple[int, ...]], NDArray[Any]] = OrderedDict()
+
+    def get(self, array: Any, index: tuple[int, ...]) -> NDArray[Any]:
+        """The chunk with this index along every axis."""
+        name = (id(array), index)
+        if name in self._chunks:
+            self._chunks.move_to_end(name)
+            return self._chunks[name]
+        chunk: NDArray[Any] = array.get_block_selection(index)
+        self._chunks[name] = chunk
+        self._held += chunk.nbytes
+        while self._held > self._most and len(self._chunks) > 1:
+            self._held -= self._chunks.popitem(last=False)[1].nbytes
+        return chunk
+
+
+class _Stored:
+    """A Zarr array whose chunks are decoded once for several patches that touch them."""
+
+    def __init__(self, array: Any, cache: ChunkCache) -> None:
+        self._array, self._cache = array, cache
+        self.shape: tuple[int, ...] = tuple(array.shape)
+        self.dtype: np.dtype[Any] = array.dtype
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        spans = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
+        out = np.empty([b - a for a, b in spans], self.dtype)
+        chunks = self._array.chunks
+        for place in itertools.product(*(range(a // c, -(-b // c)) for (a, b), c in zip(spans, chunks, strict=True))):
+            block = self._cache.get(self._array, place)
+            start = [p * c for p, c in zip(place, chunks, strict=True)]
+            low = [max(a, s) for (a, _), s in zip(spans, start, strict=True)]
+            high = [min(b, s + n) for (_, b), s, n in zip(spans, start, block.shape, strict=True)]
+            to = tuple(slice(lo - a, hi - a) for lo, hi, (a, _) in zip(low, high, spans, strict=True))
+            of = tuple(slice(lo - s, hi - s) for lo, hi, s in zip(low, high, start, strict=True))
+            out[to] = block[of]
+        return out
+
+
+def _stored(image: CaseReader, label: LabelReader, path: Path, cache: ChunkCache) -> tuple[_Stored, _Stored]:
+    """Write a case to compressed chunks, block by block. What an interrupted run has whole is taken as it is (its data
+    and its plan are known to be the same); what a killed process left half-written is written anew."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
+    if path.is_dir():
+        with contextlib.suppress(OSError, ValueError, KeyError, zarr.errors.BaseZarrError):
+            found = zarr.open_group(path, mode="r")
+            if found.attrs.get("whole"):
+                return _Stored(found["image"], cache), _Stored(found["label"], cache)
+    chunk = tuple(min(c, n) for c, n in zip(CHUNK[len(image.shape)], image.shape, strict=True))
+    codec = BloscCodec(cname="lz4", clevel=5)
+    with disk_errors(path):
+        group = zarr.open_group(path, mode="w")
+        options: dict[str, Any] = {"compressors": codec, "fill_value": 0}
+        channels = image.plan.channels
+        image_CX = group.create_array(
+            "image", shape=(channels, *image.shape), chunks=(1, *chunk), dtype="float32", **options
+        )
+        label_X = group.create_array("label", shape=image.shape, chunks=chunk, dtype="uint8", **options)
+        for region in _blocks(image.shape):
+            image_CX[(slice(None), *region.slices)] = image.read(region)
+            label_X[region.slices] = label.read(region)
+        group.attrs["whole"] = True
+    return _Stored(image_CX, cache), _Stored(label_X, cache)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
+    """Regions that partition an image, whole chunks of a few million pixels."""
+    length = CHUNK[len(shape)]
+    step = tuple(c * (4 if len(shape) < 3 else 2) for c in length)
+    for start in itertools.product(*(range(0, n, s) for n, s in zip(shape, step, strict=True))):
+        yield Region(start, tuple(min(a + s, n) for a, s, n in zip(start, step, shape, strict=True)))
+
+
+class _Files:
+    """The files of cases that are read where they are. Few are open at a time; statistics are measured once."""
+
+    def __init__(self, legend: Legend, plan: PreparePlan) -> None:
+        self._legend, self._plan = legend, plan
+        self._statistics: dict[str, Statistics] = {}
+        self._open: OrderedDict[str, tuple[CaseReader, LabelReader]] = OrderedDict()
+
+    def of(self, case: Case) -> tuple[CaseReader, LabelReader]:
+        """The image and the label of a case, opened."""
+        if case.id in self._open:
+            self._open.move_to_end(case.id)
+            return self._open[case.id]
+        image = CaseReader(case, self._plan, self._statistics.get(case.id))
+        try:
+            label = LabelReader(case, self._legend, image)
+            self._statistics[case.id] = image.statistics
+        except BaseException:
+            image.close()
+            raise
+        self._open[case.id] = image, label
+        if len(self._open) > OPEN:
+            for reader in self._open.popitem(last=False)[1]:
+                reader.close()
+        return image, label
+
+
+class _Original:
+    """The image or the label of a case, indexed as an array, read from the user's own files."""
+
+    def __init__(self, files: _Files, case: Case, part: Literal["image", "label"]) -> None:
+        self._files, self._case, self._part = files, case, part
+        image, label = files.of(case)
+        self.shape = (image.plan.channels, *image.shape) if part == "image" else label.shape
+
+    def __getitem__(self, index: tuple[slice, ...]) -> NDArray[Any]:
+        image, label = self._files.of(self._case)
+        spans = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
+        space = spans[1:] if self._part == "image" else spans
+        region = Region(tuple(a for a, _ in space), tuple(b for _, b in space))
+        return label.read(region) if self._part == "label" else image.read(region)[index[0]]
