@@ -363,7 +363,8 @@ def test_predict_hands_on_what_was_said(api: dict[str, Any], capsys: pytest.Capt
 def test_predict_hands_on_what_is_written_and_what_becomes_of_areas(api: dict[str, Any]) -> None:
     argv = (
         "predict run a.zarr -o out --format .nrrd --polygons gpkg --measure parquet --intervals "
-        "--keep-largest cell,edge --smallest cell=5,edge=20.5 --fill-holes all --objects components --axes CZYX --level 2"
+        "--keep-largest cell,edge --smallest cell=5,edge=20.5 --fill-holes all --objects components "
+        "--axes CZYX --level 2"
     )
     assert main(argv.split()) == 0
     options = api["predict"][0][1]

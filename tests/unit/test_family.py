@@ -17,6 +17,7 @@ from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry, output_shape
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.predictor import Predictor
+from unetkit.predict.reader import ArrayReader
 
 # odd sizes of the logits, and channels and classes that are no preset's
 ODD = {1: (37,), 2: (11, 18), 3: (3, 6, 5)}
@@ -137,9 +138,10 @@ def test_every_preset_predicts_in_tiles(name: str) -> None:
     options = PredictOptions(precision="fp32", tile=tile)
     whole = Predictor(net, options.model_copy(update={"tile": (10 * length,)})).array(image, probabilities=True)
     tiled = Predictor(net, options)
-    assert len(tiled.grid((length,))) > 1
+    planned = tiled.plan(ArrayReader(image))
+    assert len(planned.work) > 1
     result = tiled.array(image, probabilities=True)
-    warnings = [event.message for event in tiled.remarks((length,)) if event.kind == "warned"]
+    warnings = [event.message for event in tiled.remarks(planned) if event.kind == "warned"]
     if facts.local:
         assert warnings == []
         np.testing.assert_allclose(result, whole, atol=2e-5)
@@ -157,7 +159,7 @@ def test_images_predict_in_tiles(name: str) -> None:
     image = np.random.default_rng(0).standard_normal((spec.in_channels, *shape), np.float32)
     options = PredictOptions(precision="fp32", tile=(16,))
     tiled = Predictor(net, options)
-    assert len(tiled.grid(shape)) > 1
+    assert len(tiled.plan(ArrayReader(image)).work) > 1
     with torch.no_grad():
         whole = torch.softmax(net(torch.from_numpy(image)[None]), 1)[0].numpy()
     np.testing.assert_allclose(tiled.array(image, probabilities=True), whole, atol=2e-5)

@@ -22,6 +22,7 @@ from unetkit.nets.parts import untrusted
 from unetkit.nets.program import Value, Writer
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.predictor import Predictor
+from unetkit.predict.reader import ArrayReader
 
 
 def wide_block(
@@ -156,11 +157,11 @@ def test_tiles_are_exact_where_a_part_says_how_far_it_sees(name: str) -> None:
     shape = (2 * facts.halo[0] + 150, 23)
     image = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
     tiled = Predictor(net, PredictOptions(precision="fp32", tile=(40,)))
-    assert len(tiled.grid(shape)) > 1
+    assert len(tiled.plan(ArrayReader(image)).work) > 1
     with torch.no_grad():
         whole = torch.softmax(net(torch.from_numpy(image)[None]), 1)[0].numpy()
     result = tiled.array(image, probabilities=True)
-    warnings = [event.message for event in tiled.remarks(shape) if event.kind == "warned"]
+    warnings = [event.message for event in tiled.remarks(tiled.plan(ArrayReader(image))) if event.kind == "warned"]
     if facts.local:
         assert warnings == []
         np.testing.assert_allclose(result, whole, atol=1e-5)

@@ -11,14 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Array = NDArray[Any]
 Float = NDArray[np.float32]
@@ -112,6 +114,8 @@ def _weights(start: int, stop: int, have: int, want: int, kernel: Kernel, low: i
     # a voxel that is met twice (at the ends) has two entries: sums have one order, whatever the region
     rows = np.arange(len(index) + 1) * places.shape[1]
     shape = (len(index), high - low)
+    from scipy import sparse  # half a second to import, and most images are not resampled
+
     return sparse.csr_matrix((values.astype(np.float32).reshape(-1), columns.reshape(-1), rows), shape=shape)
 
 
