@@ -23,15 +23,16 @@ from numpy.typing import NDArray
 
 from unetkit.core.region import Region
 from unetkit.predict.post.components import Parts, components, through
-from unetkit.predict.post.room import Room
+from unetkit.predict.post.room import COSTLIEST, Room
 
 Mask = Callable[[Region], NDArray[np.bool_]]
 Field = Callable[[Region], NDArray[np.float32]]
 
 # Bytes per pixel that a watershed takes: heights and markers of its own, and its queue.
-COST = 128
-# Pixels read around a block, by number of axes: more than the borders that are learnt are wide, and than most objects.
-HALO = {1: 4096, 2: 128, 3: 32}
+COST = COSTLIEST
+# Pixels read around a block, by number of axes: on flat ground, which is the border of objects, many times what borders
+# are wide; else more than most objects are.
+FLAT_HALO, HALO = {1: 512, 2: 32, 3: 12}, {1: 4096, 2: 128, 3: 32}
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def flooded(
     """Objects by flooding: first those of the seeds, in order of their first pixels, then ground that no seed reaches,
     each connected area one object. Neighbours by a corner are connected throughout. The values of the parts are 1.
 
-    least: pixels of a seed; smaller ones are none. halo: pixels around a block; None: as suits the number of axes.
+    least: pixels of a seed; smaller ones are none. halo: pixels around a block; None: as suits the ground.
     """
     from skimage.segmentation import watershed
 
@@ -97,12 +98,15 @@ def flooded(
     table = np.where(large, np.cumsum(large), 0).astype(np.uint32)
     count = int(large.sum())
     stored = room.array("flooded", shape, np.uint32)
-    blocks = room.blocks(shape, COST, (HALO[ndim],) * ndim if halo is None else halo)
+    usual = (FLAT_HALO if relief.height is None else HALO)[ndim]
+    blocks = room.blocks(shape, COST, (usual,) * ndim if halo is None else halo)
+    sizes = np.zeros(count + 1, np.int64)
     connectivity = np.ones((3,) * ndim, bool)
     for block in blocks:
         wide = blocks.wide(block)
         seeds_X = table[seeds.read(wide)]
         if not seeds_X.any():
+            sizes[0] += block.size
             continue
         height_X = np.zeros(wide.shape) if relief.height is None else relief.height(wide).astype(np.float64)
         # Seeds are taken up first, row by row: skimage leaves the order of equal heights among them to its heap, and
@@ -110,19 +114,21 @@ def flooded(
         first = seeds_X > 0
         height_X[first] = height_X.min() - np.arange(np.count_nonzero(first), 0, -1)
         found_X = watershed(height_X, seeds_X.astype(np.int32), connectivity=connectivity, mask=relief.ground(wide))
-        stored[block.slices] = found_X[block.within(wide).slices].astype(np.uint32)
+        kept_X = found_X[block.within(wide).slices]
+        sizes += np.bincount(kept_X.reshape(-1), minlength=count + 1)
+        stored[block.slices] = kept_X.astype(np.uint32)
 
     def unreached(region: Region) -> NDArray[Any]:
         dry_X: NDArray[np.bool_] = relief.ground(region) & (np.asarray(stored[region.slices]) == 0)
         return dry_X
 
     rest = components(unreached, (1,), shape, room, "unreached")
-    sizes = np.zeros(count + rest.count + 1, np.int64)
     if rest.count:
         for block in blocks:
             more_X = rest.read(block)
-            stored[block.slices] = np.where(more_X > 0, more_X + np.uint32(count), stored[block.slices])
-    for block in blocks:
-        sizes += np.bincount(np.asarray(stored[block.slices]).reshape(-1), minlength=len(sizes))
+            if more_X.any():
+                stored[block.slices] = np.where(more_X > 0, more_X + np.uint32(count), stored[block.slices])
+    sizes[0] -= rest.sizes[1:].sum()
+    sizes = np.concatenate([sizes, rest.sizes[1:]])
     everything = np.arange(len(sizes), dtype=np.uint32)
     return Parts(through(everything, stored), np.minimum(everything, 1).astype(np.int64), sizes)

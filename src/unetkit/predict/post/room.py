@@ -18,8 +18,9 @@ from unetkit.predict.tiles import fit_tile
 
 # Sides of the chunks of what lies on disk, by number of axes.
 CHUNKS = {1: 1 << 18, 2: 512, 3: 64}
-# What does not fit into this share of the memory lies on disk; one block may take another such share.
-SHARE = 0.25
+# What does not fit into this share of the memory lies on disk (several arrays may be held); a block may take so much.
+ARRAY_SHARE, BLOCK_SHARE = 0.1, 0.5
+COSTLIEST = 128  # bytes per pixel
 
 
 class Stored(Protocol):
@@ -42,7 +43,7 @@ class Room:
     def array(self, name: str, shape: Sequence[int], dtype: DTypeLike) -> Stored:
         """An array of zeros: in memory where it is small, else chunks on disk, compressed."""
         kind = np.dtype(dtype)
-        if math.prod(shape) * kind.itemsize <= self.memory * SHARE:
+        if math.prod(shape) * kind.itemsize <= self.memory * ARRAY_SHARE:
             return np.zeros(tuple(shape), kind)
         import zarr  # most images fit in memory, and the library takes a second to import
         from zarr.codecs import BloscCodec
@@ -52,7 +53,7 @@ class Room:
             stored: Stored = zarr.create_array(
                 path,
                 shape=tuple(shape),
-                chunks=tuple(min(CHUNKS[len(shape)], n) for n in shape),
+                chunks=tuple(min(self._side(len(shape)), n) for n in shape),
                 dtype=kind,
                 compressors=BloscCodec(cname="lz4", clevel=3),
                 overwrite=True,
@@ -66,13 +67,20 @@ class Room:
         around = tuple(halo or (0,) * len(size))
         if self.block is not None:
             return Blocks(size, self.block, around)
-        pixels = max(1, int(self.memory * SHARE / per_pixel))
+        pixels = max(1, int(self.memory * BLOCK_SHARE / per_pixel))
         if math.prod(size) <= pixels:
             return Blocks(size, size, around)
         read = fit_tile(size, pixels, around, (1,) * len(size))
         kept = tuple(max(1, r - 2 * h) for r, h in zip(read, around, strict=True))
-        side = CHUNKS[len(size)]  # whole chunks are written where there is room for one
+        side = self._side(len(size))  # whole chunks are written where there is room for one
         return Blocks(size, tuple(k // side * side or k for k in kept), around)
+
+    def _side(self, ndim: int) -> int:
+        """Side of a chunk: halved until the costliest blocks hold one."""
+        side = CHUNKS[ndim]
+        while side > 32 and (1.25 * side) ** ndim * COSTLIEST > self.memory * BLOCK_SHARE:
+            side //= 2
+        return side
 
 
 @dataclass(frozen=True)
