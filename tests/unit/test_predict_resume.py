@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from unetkit.core import files
-from unetkit.core.errors import MachineError
+from unetkit.core.errors import DataError, MachineError
 from unetkit.core.events import Event, drain
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.prepared.prepare import CaseReader, PreparePlan
@@ -47,7 +48,7 @@ SCRIPT = textwrap.dedent(
     net = build(NetSpec(channels=(4, 6), blocks=1, norm=norm), seed=3).eval()
     classes = tuple(LegendClass(name=str(v), value=v, colour=(v, v, v)) for v in (0, 255))
     model = Model(net, Legend(kind="values", classes=classes, background=0), PreparePlan())
-    options = PredictOptions(precision="fp32", tile=(24,))
+    options = PredictOptions(precision="fp32", tile=(48,))
     drain(predict(model, image, Path(out), options, OutputOptions(probabilities=True)), print)
     """
 )
@@ -61,7 +62,7 @@ def model(norm: str = "batch", seed: int = 3) -> Model:
 
 def run(what: Model, image: Path, out: Path, **options: object) -> tuple[PredictResult, list[Event]]:
     said: list[Event] = []
-    options = {"precision": "fp32", "tile": (24,)} | options
+    options = {"precision": "fp32", "tile": (48,)} | options
     result = drain(predict(what, image, out, PredictOptions(**options), OutputOptions(probabilities=True)), said.append)
     return result, said
 
@@ -76,12 +77,21 @@ def contents(out: Path) -> dict[str, bytes]:
 
 
 def done_in(out: Path) -> int:
-    return len(list(out.glob(".wide.unetkit-work/*.labels")))
+    return len(list(out.glob(".wide.unetkit-work/[0-9]*.labels")))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As the processes: sums over an image are rounded by how many threads share them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Path:
-    image = np.random.default_rng(0).integers(0, 255, (150, 400), np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (520, 100), np.uint8)
     (tmp_path / "in").mkdir()
     tifffile.imwrite(tmp_path / "in" / "wide.tif", image, tile=(64, 64))
     return tmp_path / "in" / "wide.tif"
@@ -94,12 +104,12 @@ def stopped(wide: Path, out: Path, norm: str, how: signal.Signals, least: int) -
         end = time.monotonic() + 120
         while done_in(out) < least and process.poll() is None and time.monotonic() < end:
             time.sleep(0.001)
-        os.kill(process.pid, how)
+        process.send_signal(how)
         said, errors = process.communicate(timeout=60)
     return subprocess.CompletedProcess(command, process.returncode, said, errors)
 
 
-@pytest.mark.parametrize(("norm", "what", "least"), [("batch", "tile", 20), ("instance", "row of tiles", 3)])
+@pytest.mark.parametrize(("norm", "what", "least"), [("batch", "tile", 8), ("instance", "row of tiles", 3)])
 def test_a_killed_prediction_goes_on_and_gives_the_same(wide, tmp_path, norm, what, least):
     run(model(norm), wide, tmp_path / "undisturbed")
     killed = stopped(wide, tmp_path / "out", norm, signal.SIGKILL, least)
@@ -108,8 +118,6 @@ def test_a_killed_prediction_goes_on_and_gives_the_same(wide, tmp_path, norm, wh
     assert before >= least
     assert not (tmp_path / "out" / "wide.tif").exists()
     result, said = run(model(norm), wide, tmp_path / "out")
-    total = json.loads(next(e.value for e in said if e.kind == "decided" and e.what == "tiles").split()[0])
-    total = total if norm == "batch" else len({0}) * -(-total // 33)
     (went_on,) = resumed(said)
     assert went_on.startswith(f"goes on at {what} {before + 1} of ")
     assert went_on.endswith(": the rest was done before")
@@ -121,10 +129,10 @@ def test_a_killed_prediction_goes_on_and_gives_the_same(wide, tmp_path, norm, wh
 
 def test_ctrl_c_ends_it_at_once_and_keeps_what_is_done(wide, tmp_path):
     run(model(), wide, tmp_path / "undisturbed")
-    ended = stopped(wide, tmp_path / "out", "batch", signal.SIGINT, 20)
+    ended = stopped(wide, tmp_path / "out", "batch", signal.SIGINT, 8)
     assert ended.returncode in (-signal.SIGINT, 130, 1)
     assert "KeyboardInterrupt" in ended.stderr
-    assert done_in(tmp_path / "out") >= 20
+    assert done_in(tmp_path / "out") >= 8
     _, said = run(model(), wide, tmp_path / "out")
     assert resumed(said)[0].startswith("goes on at tile ")
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
@@ -143,7 +151,7 @@ def full_after(writes: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_full_disk_keeps_the_pieces(wide, tmp_path, monkeypatch):
     run(model(), wide, tmp_path / "undisturbed")
-    full_after(60, monkeypatch)  # two calls a file, two files a piece
+    full_after(50, monkeypatch)  # two calls a file, two files a piece
     with pytest.raises(MachineError, match="the disk is full; free some space and run the same command again"):
         run(model(), wide, tmp_path / "out")
     monkeypatch.undo()
@@ -155,7 +163,7 @@ def test_a_full_disk_keeps_the_pieces(wide, tmp_path, monkeypatch):
 
 
 def interrupted(what: Model, wide: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    full_after(60, monkeypatch)
+    full_after(50, monkeypatch)
     with pytest.raises(MachineError):
         run(what, wide, out)
     monkeypatch.undo()
@@ -213,7 +221,7 @@ def test_a_bad_image_leaves_nothing_behind(wide, tmp_path, monkeypatch):
     def fail(self: CaseReader, region: object) -> np.ndarray:
         times.append(region)
         if len(times) > 20:
-            raise files.MachineError("no") if False else image_module.DataError(f"{wide}: strip 3 is damaged")
+            raise DataError(f"{wide}: strip 3 is damaged")
         return read(self, region)
 
     monkeypatch.setattr(CaseReader, "read", fail)
