@@ -30,6 +30,7 @@ from unetkit.predict.post.room import Room
 Column: TypeAlias = NDArray[Any] | list[str]
 
 MEMORY = 256_000_000  # bytes for a block, unless told otherwise
+ROWS = 10_000  # of the table are written at a time
 _SIZE = {1: "length", 2: "area", 3: "volume"}
 _AXES = {1: "x", 2: "yx", 3: "zyx"}
 # Bytes per pixel of a block: ids, places, labels, and for each channel and class their values.
@@ -249,11 +250,12 @@ def _write(path: Path, table: dict[str, Column]) -> None:
         with disk_errors(path), atomic(path) as temporary:
             parquet.write_table(arrow.table(table), temporary)
         return
-    columns = [[_text(value) for value in column] for column in table.values()]
     with disk_errors(path), atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table)
-        writer.writerows(zip(*columns, strict=True))
+        for start in range(0, len(table["object"]), ROWS):  # texts take many times what numbers do
+            part = [column[start : start + ROWS] for column in table.values()]
+            writer.writerows([_text(value) for value in row] for row in zip(*part, strict=True))
 
 
 def _text(value: Any) -> str:
