@@ -19,11 +19,13 @@ def post(facts: Fingerprint, legend: Legend) -> tuple[PostPlan, dict[str, str]]:
     plan = PostPlan()
     if legend.kind != "instances":
         return plan, {}
-    how = {
-        "watershed": "objects touch: each grows from what is surely inside of it, and keeps its number everywhere",
-        "components": "objects do not touch: connected areas are objects",
-    }[plan.objects_of(legend)]
-    reasons = {"predict.post.objects": how}
+    how = plan.objects_of(legend)
+    plan = plan.model_copy(update={"objects": how})
+    reasons = {
+        "predict.post.objects": "objects touch: each grows from what is surely inside of it, and keeps its number"
+        if how == "watershed"
+        else "objects do not touch: connected areas are objects"
+    }
     if legend.least > 1:
         size = LEAST * legend.least * math.prod(facts.spacing() or (1.0,))
         plan = plan.model_copy(update={"smallest": float(f"{size:.3g}")})
