@@ -138,9 +138,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             "  unetkit plan cells/ --minutes 6",
         ),
         (
-            "train d",
-            "unetkit train needs -o (the run folder: new, or one to go on with), for example:\n"
-            "  unetkit train cells/ -o run --minutes 6",
+            "predict run images",
+            "unetkit predict needs -o (folder for the masks), for example:\n  unetkit predict run images/ -o masks",
         ),
         (
             "predict run -o out",
@@ -344,6 +343,23 @@ def test_ctrl_c_between_steps_lets_the_step_finish(
     monkeypatch.setattr(unetkit.api, "training_events", work)
     assert main(["train", "d", "-o", "r"]) == 130
     assert "warning: stopping after this step, then saving; Ctrl-C again stops at once\n" in capsys.readouterr().out
+
+
+def test_train_names_the_run_after_the_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import unetkit.api
+
+    runs = []
+
+    def work(data: Path, run: Path, *_: Any) -> Iterator[Event]:
+        runs.append(run)
+        return iter(())
+
+    monkeypatch.setattr(unetkit.api, "training_events", work)
+    (tmp_path / "cells.v2").mkdir()
+    (tmp_path / "set.csv").touch()
+    for name in ("cells.v2", "set.csv"):
+        main(["train", str(tmp_path / name), "--minutes", "1"])
+    assert runs == [Path("runs/cells.v2"), Path("runs/set")]
 
 
 def test_predict_hands_on_what_was_said(api: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:

@@ -58,6 +58,8 @@ app = App(
 
 # Where `plan` writes unless told otherwise; a file that is there may have been edited, and is kept.
 PLAN_FILE = Path("plan.yaml")
+# Where `train` puts the run of a data set unless told otherwise.
+RUNS = Path("runs")
 
 Data = Annotated[Path, Parameter(help="a folder of images and masks, or a CSV; most layouts are understood")]
 Flat = Parameter(name="*")
@@ -187,10 +189,10 @@ def plan(
 
 @app.command(
     sort_key=4,
-    usage="Usage: unetkit train DATA -o RUN [OPTIONS]",
+    usage="Usage: unetkit train DATA [-o RUN] [OPTIONS]",
     help="Train a model, or go on with a run.\n\n"
     "Ctrl-C saves and stops; the same command goes on. RUN holds the weights, the plan with its reasons, the scores "
-    "and report.html.",
+    "and report.html; unless named, it is runs/NAME for a folder NAME.",
     help_epilogue=_example(
         "unetkit train cells/ -o run --minutes 6",
         "unetkit train cells/ -o run --steps 2000 --seed 1 --precision fp32",
@@ -201,8 +203,9 @@ def train(
     /,
     *,
     out: Annotated[
-        Path, Parameter(name=["--out", "-o"], metavar="RUN", help="the run folder: new, or one to go on with")
-    ],
+        Path | None,
+        Parameter(name=["--out", "-o"], metavar="RUN", help="The run folder: new, or one to go on with; runs/NAME."),
+    ] = None,
     budget: Annotated[Budget, Flat] = BUDGET,
     masks: Annotated[Masks, Flat] = MASKS,
     files: Annotated[Files, Flat] = FILES,
@@ -211,6 +214,8 @@ def train(
 ) -> int:
     """See the help above."""
     request = make_request(budget, masks, files, choices)
+    if out is None:
+        out = RUNS / (data.resolve().stem if data.is_file() else data.resolve().name)
     with start_terminal(quiet) as terminal:
         terminal.doing("examining the data")
         from unetkit import api
