@@ -96,12 +96,16 @@ def allowed_memory(asked: int | None, device: torch.device) -> int:
     return asked or resident_memory() + free_memory() // 4
 
 
-def formula(spec: NetSpec, precision: Precision) -> float:
-    """Bytes per pixel of a tile by the sizes of the network's maps alone: the least that it can be."""
+def maps(spec: NetSpec, precision: Precision) -> float:
+    """Bytes per pixel of a tile of the network's maps alone: the least that it can be."""
     facts = geometry(spec)
     sample = facts.fit(tuple(8 * d for d in facts.divisor))
-    held = activation_memory(spec, 1, sample, _BYTES[precision], training=False)
-    return held / math.prod(sample) + _PER_PIXEL + _PER_PIXEL_AND_CLASS * spec.classes
+    return activation_memory(spec, 1, sample, _BYTES[precision], training=False) / math.prod(sample)
+
+
+def formula(spec: NetSpec, precision: Precision) -> float:
+    """Bytes per pixel of a tile by counting: the network's maps, and what is made of its scores."""
+    return maps(spec, precision) + _PER_PIXEL + _PER_PIXEL_AND_CLASS * spec.classes
 
 
 def tile_pixels(room: float, per_pixel: float, margin: Sequence[int] = ()) -> int:

@@ -182,9 +182,15 @@ class Predictor:
         steps = (step for step in itertools.islice(work, first, None) if step.own.size)
         with closing(ahead(steps, lambda step: self.runner.read(reader, step.tiles[0]))) as tiles:
             for step, image_CX in tiles:
-                scores = self.runner.scores(image_CX, step.tiles[0])
-                keep = (slice(None), slice(None), *step.read.within(step.tiles[0]).slices)
-                yield step, self.runner.own_piece(work.grid, step, scores[keep], probabilities)
+                piece = self._piece_of(work, step, image_CX, probabilities)
+                del image_CX  # before the next is waited for
+                yield step, piece
+                del piece
+
+    def _piece_of(self, work: Work, step: Step, image_CX: Float, probabilities: bool) -> Piece:
+        scores = self.runner.scores(image_CX, step.tiles[0])
+        keep = (slice(None), slice(None), *step.read.within(step.tiles[0]).slices)
+        return self.runner.own_piece(work.grid, step, scores[keep], probabilities)
 
     def array(self, image_CX: Float, probabilities: bool = False) -> NDArray[np.generic]:
         """Predict an image in memory, float32 (channels, *space), normalised as the network was trained.
@@ -221,6 +227,7 @@ class Predictor:
                     wanted = Region((step.read.start[0], *wide.start[1:]), wide.stop)
                     blender = Blender(wanted, self.spec.classes, work.rows)
                 blender.add(tile, self.runner.shares(self.runner.scores(image_CX, tile)))
+                del image_CX
                 if not last:
                     continue
                 blender.finish(step.done)

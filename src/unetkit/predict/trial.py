@@ -8,7 +8,7 @@ import torch
 
 from unetkit.core.machine import release_memory
 from unetkit.core.region import Region
-from unetkit.predict.forecast import MOST_PIXELS, Costs, Watch, formula
+from unetkit.predict.forecast import MOST_PIXELS, Costs, Watch, formula, maps
 from unetkit.predict.reader import Reader
 from unetkit.predict.runner import Runner
 from unetkit.predict.sizing import Layout, Sizes
@@ -24,7 +24,8 @@ class Trials:
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
-        self._least = formula(runner.spec, runner.precision)
+        self._least = maps(runner.spec, runner.precision)
+        self._counted = formula(runner.spec, runner.precision)
         self._run: dict[bool, float] = {}
 
     def costs(self, reader: Reader, sizes: Sizes, room: float, layout: Layout | None) -> Costs:
@@ -32,13 +33,11 @@ class Trials:
         about half a tile; and, of an image of many tiles, on one as large as they will be. Costs grow a little less
         than in proportion: what is freed in small blocks is kept, what is freed in large ones is not."""
         reader.read(Region.of((1,) * len(reader.shape)))  # the image's statistics are measured now, and not in a trial
-        release_memory()
         most = MOST_PIXELS if layout is None else sizes.pixels(sizes.work(layout))
         costs, pixels = Costs(self._run.get(sizes.probabilities, 0.0), 0.0), 0
         if not costs.run:
-            pixels = min(most, int(_FIRST / self._least))
+            pixels = min(most, int(min(_FIRST, room / 3) / self._counted))
             costs = self._trial(reader, sizes, pixels)
-        # small tiles fit into memory that was let go before: they may seem to cost nothing
         half = min(most, MOST_PIXELS // 2, int(room / 2 / (1.3 * max(costs.both, self._least))))
         if half > pixels:
             pixels, costs = half, self._trial(reader, sizes, half)
@@ -56,11 +55,13 @@ class Trials:
         tile = fit_tile(shape, max(1, pixels), (0,) * len(shape), divisor)
         start = tuple((n - min(t, n)) // 2 // d * d for n, t, d in zip(shape, tile, divisor, strict=True))
         region = Region(start, tuple(a + t for a, t in zip(start, tile, strict=True))).intersect(Region.of(shape))
+        release_memory()  # what is freed but kept would be used again, and seem to cost nothing
         with Watch(torch.device("cpu")) as reading:
             image_CX = runner.read(reader, region)
         through = math.prod(image_CX.shape[1:])
         run = self._run.get(sizes.probabilities)
         if run is None:
+            release_memory()
             with Watch(runner.device) as running:
                 scores = runner.scores(image_CX, region, runner.views[:2])
                 if runner.geometry.local:
