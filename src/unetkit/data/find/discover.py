@@ -28,9 +28,9 @@ from unetkit.data.formats import (
     is_label_name,
     label_paths,
     natural_key,
+    readable,
     split_address,
     suffix,
-    suffixes,
 )
 from unetkit.data.formats.maps.vector import class_names, is_vector
 from unetkit.data.formats.signals.signal_tables import is_signal_table
@@ -125,7 +125,7 @@ def images_of(path: str | Path) -> list[Path]:
         names = glob.glob(str(path), recursive=True)
         found = [Path(name) for name in names if is_image(Path(name)) or is_signal_table(Path(name))]
         if not found:
-            raise DataError(f"{path}: no image matches this pattern; images are {', '.join(suffixes())}")
+            raise DataError(f"{path}: no image matches this pattern; images are {readable()}")
         return sorted(found, key=lambda p: natural_key(str(p)))
     _exists(target)
     if own := signals_in(target):
@@ -139,9 +139,7 @@ def images_of(path: str | Path) -> list[Path]:
         if found := signals_in(folder):
             return found
     holders = [f.name for f in folders(target) if image_paths(f)]
-    where = (
-        f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {', '.join(suffixes())}"
-    )
+    where = f"; give one of its folders: {', '.join(holders[:5])}" if holders else f"; images are {readable()}"
     raise DataError(f"{target}: there are no images in this folder{where}")
 
 
@@ -198,7 +196,7 @@ def _from_flat(root: Path) -> Discovery:
         others = Counter(suffix(p).lower() or p.name for p in files(root))
         seen = ", ".join(f"{n} × {suffix}" for suffix, n in others.most_common(3))
         what = f"no images in this folder, only {seen}" if others else "this folder is empty"
-        raise DataError(f"{root}: {what}; images are {', '.join(suffixes())}. Understood are: {LAYOUTS}")
+        raise DataError(f"{root}: {what}; images are {readable()}. Understood are: {LAYOUTS}")
     images, masks = split_flat(found)
     pairs = paired(images, masks or outlines)
     if not pairs.found:

@@ -13,7 +13,7 @@ from typing import Any
 
 from unetkit.core.errors import DataError
 from unetkit.data.case import Case, Discovery, GivenRegion
-from unetkit.data.formats import image_paths, natural_key, stem, suffix, suffixes
+from unetkit.data.formats import image_paths, natural_key, readable, stem, suffix, suffixes
 
 _CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 
@@ -31,9 +31,7 @@ def read_nnunet(root: Path, folders: dict[str, Path]) -> Discovery:
         )
     ending = described.get("file_ending")
     if isinstance(ending, str) and ending.lower() not in suffixes():
-        raise DataError(
-            f"{root / 'dataset.json'}: files of the kind '{ending}' are not read; images are {', '.join(suffixes())}"
-        )
+        raise DataError(f"{root / 'dataset.json'}: files of the kind '{ending}' are not read; images are {readable()}")
     labelled: list[Case] = []
     unlabelled: list[Case] = []
     orphans: list[Path] = []

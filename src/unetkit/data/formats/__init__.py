@@ -36,7 +36,7 @@ from unetkit.data.formats.paths import (
     stem,
     suffix,
 )
-from unetkit.data.formats.table import Format, format_of, formats, split_address, suffixes
+from unetkit.data.formats.table import Format, format_of, formats, readable, split_address, suffixes
 
 __all__ = [
     "AS_THEY_ARE",
@@ -63,6 +63,7 @@ __all__ = [
     "natural_key",
     "open_image",
     "probe",
+    "readable",
     "split_address",
     "stem",
     "suffix",
@@ -184,4 +185,4 @@ def _unknown(path: Path) -> DataError:
     if path.is_dir():
         return DataError(f"{path}: this is a folder, not an image")
     what = f"the suffix {path.suffix!r}" if path.suffix else "a name without suffix"
-    return DataError(f"{path}: {what} is not read; images are {', '.join(suffixes())}")
+    return DataError(f"{path}: {what} is not read; images are {readable()}")

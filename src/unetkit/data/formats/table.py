@@ -104,6 +104,11 @@ def suffixes(*kinds: str) -> tuple[str, ...]:
     return tuple(s for f in formats() for s in f.suffixes if not kinds or f.kind in kinds)
 
 
+def readable() -> str:
+    """What images may be called, for messages: the first suffix of every format."""
+    return ", ".join(dict.fromkeys(f.suffixes[0] for f in formats())) + " and relatives (docs/data.md)"
+
+
 def split_address(path: Path) -> tuple[Path, str]:
     """(file or folder, name of what is meant inside it): `a.h5/volumes/raw` is `a.h5` and `volumes/raw`."""
     parts = path.parts
