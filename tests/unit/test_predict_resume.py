@@ -25,6 +25,7 @@ from unetkit.data.prepared.prepare import CaseReader, PreparePlan
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict import image as image_module
+from unetkit.predict import lower
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.run import PredictResult, predict
@@ -162,10 +163,10 @@ def test_a_full_disk_keeps_the_pieces(wide, tmp_path, monkeypatch):
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
 
 
-def interrupted(what: Model, wide: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupted(what: Model, wide: Path, out: Path, monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
     full_after(50, monkeypatch)
     with pytest.raises(MachineError):
-        run(what, wide, out)
+        run(what, wide, out, **options)
     monkeypatch.undo()
 
 
@@ -173,9 +174,7 @@ def test_what_belongs_to_something_else_is_begun_anew(wide, tmp_path, monkeypatc
     out = tmp_path / "out"
     interrupted(model(), wide, out, monkeypatch)
     _, said = run(model(seed=4), wide, out)
-    assert resumed(said) == [
-        f"begins anew: what was done of {wide} is of no use: the weights or their precision changed since"
-    ]
+    assert resumed(said) == [f"begins anew: what was done of {wide} is of no use: the weights changed since"]
     assert contents(out) == contents_of(model(seed=4), wide, tmp_path / "fresh")
     for path in out.glob("*.tif"):
         path.unlink()
@@ -187,6 +186,17 @@ def test_what_belongs_to_something_else_is_begun_anew(wide, tmp_path, monkeypatc
     (out / ".wide.unetkit-work" / "manifest.json").write_text("{")
     assert resumed(run(model(), wide, out)[1])[0].endswith("is of no use: its manifest is damaged")
     assert not (out / ".wide.unetkit-work").exists()
+
+
+def test_the_precision_of_the_first_part_is_that_of_all(wide, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    interrupted(model(), wide, out, monkeypatch)
+    interrupted(model(), wide, out, monkeypatch, precision="bf16")  # asked for: begun anew
+    monkeypatch.setattr(lower, "_race", lambda *_: {"fp32": 1.0, "bf16": 2.0})
+    _, said = run(model(), wide, out, precision="auto")
+    assert resumed(said)[0].startswith("goes on at tile ")
+    run(model(), wide, tmp_path / "undisturbed", precision="bf16")
+    assert contents(out) == contents(tmp_path / "undisturbed")
 
 
 def contents_of(what: Model, image: Path, out: Path) -> dict[str, bytes]:

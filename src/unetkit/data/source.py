@@ -95,5 +95,9 @@ class _Joined(ImageReader):
         found = [mask for reader in self._readers if (mask := reader.masked(region)) is not None]
         return np.logical_or.reduce(found) if found else None
 
+    @property
+    def grows(self) -> int:
+        return sum(reader.grows for reader in self._readers)
+
     def close(self) -> None:
         self._files.close()

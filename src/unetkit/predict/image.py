@@ -60,7 +60,7 @@ def predict_image(model: Model, predictor: Predictor, job: Job) -> Generator[Eve
             raise
     with open_case(job.case) as source:
         finished = _finished(model, canvas, info, source, wanted)
-        room = max(1 << 26, predictor.allowed // 4) if predictor.device.type == "cpu" else 1 << 30
+        room = max(1 << 26, predictor.host_memory // 4)
         finished = postprocessed(finished, model.post, job.work / "post", room)
         for path in write_products(job, finished, room):
             yield Saved(path=str(path), what="prediction")
@@ -73,13 +73,16 @@ def _canvas_of(
     """The whole prediction, on a canvas. wanted: probabilities are kept."""
     info, classes = reader.info, len(model.legend.classes) if wanted else 0
     size = math.prod(info.shape) * (1 + 2 * classes)
-    small = size <= predictor.allowed * SMALL_SHARE
+    small = size <= predictor.host_memory * SMALL_SHARE
     parts: dict[str, str] = {}
     layout = None
     if job.work.is_dir():
         parts = _parts(model, predictor, job)
-        found = left_behind(job.work, parts)
+        found = left_behind(job.work, parts, any_precision=predictor.options.precision == "auto")
         layout = found.layout
+        if found.precision is not None:
+            predictor = predictor.with_precision(found.precision)
+            parts = _parts(model, predictor, job)
         if found.why:
             yield Decided(
                 what="resume", value="begins anew", why=f"what was done of {job.name} is of no use: {found.why}"

@@ -34,9 +34,10 @@ from unetkit.predict.forecast import (
     formula,
     high_water,
 )
+from unetkit.predict.lower import Precision
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.pipeline import ahead
-from unetkit.predict.reader import ArrayReader, Float, Reader, grid_of
+from unetkit.predict.reader import ArrayReader, Float, Reader, grid_of, keeps
 from unetkit.predict.runner import Piece, Runner
 from unetkit.predict.sizing import BLENDED_PIXELS, Layout, Sizes
 from unetkit.predict.trial import SMALL, Trials
@@ -57,19 +58,25 @@ class Predictor:
 
     The network that is given is left as it is: a copy with its batch norm folded into the convolutions is run.
     `regions`: its classes may overlap; each has a sigmoid of its own, and labels are bit masks.
-    `decisions`: events that say what was chosen and why. Raises MachineError for a device that is not there, and while
-    predicting where memory does not suffice; SpecError for an image with other channels or axes than the network's.
+    `decisions`: events that say what was chosen and why. `allowed`: bytes that may be held on its device;
+    `host_memory`: by the process. Raises MachineError for a device that is not there, and while predicting where memory
+    does not suffice; SpecError for an image with other channels or axes than the network's.
     """
 
     def __init__(self, net: UNet, options: PredictOptions | None = None, regions: bool = False) -> None:
-        self._marked = high_water()
+        self._net, self._marked = net, high_water()
         self.options = options or PredictOptions()
         self.runner = Runner(net, self.options, regions)
         self.spec, self.geometry, self.device = net.spec, self.runner.geometry, self.runner.device
         self.allowed = allowed_memory(self.options.memory, self.device)
+        self.host_memory = self.allowed if self.device.type == "cpu" else allowed_memory(None, torch.device("cpu"))
         self._trials = Trials(self.runner)
         chosen = Decided(what="precision", value=self.runner.precision, why=self.runner.why)
         self.decisions = (chosen, *self._doubts())
+
+    def with_precision(self, precision: Precision) -> Predictor:
+        """The same network and options in a precision that is told."""
+        return Predictor(self._net, self.options.model_copy(update={"precision": precision}), self.runner.overlapping)
 
     def _doubts(self) -> Iterator[Event]:
         held = resident_memory()
@@ -101,20 +108,20 @@ class Predictor:
         costs = Costs(
             formula(self.spec, self.runner.precision) * CAUTION[self.runner.net.layout], 16.0 * self.spec.in_channels
         )
-        room, given = self._room(besides), layout is not None
+        room, given = self._room(besides + keeps(reader)), layout is not None
         if layout is None and self.options.tile is not None:
             layout = sizes.asked(self.options.tile, room, costs)
         elif layout is None and self._goes_at_once(sizes, costs, room):
             layout = sizes.whole()
         if layout is None or self._wants_trial(sizes, costs, layout):
             costs = self._trials.costs(reader, sizes, room, layout)
-            room = self._room(besides)
+            room = self._room(besides + keeps(reader))
             if layout is None:
                 layout = sizes.fitting(room, costs)
             elif self.options.tile is not None and not given:
                 layout = sizes.asked(self.options.tile, room, costs)
         work = sizes.work(layout)
-        tiles = (*sizes.parts(work, costs), ("the result so far", besides))
+        tiles = (*sizes.parts(work, costs), ("what readers keep", keeps(reader)), ("the result so far", besides))
         raised = self.device.type == "cpu" and high_water() > self._marked
         return Planned(work, layout, Forecast(self.allowed, self._held(), tiles, so_far=high_water() if raised else 0))
 

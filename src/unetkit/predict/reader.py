@@ -47,6 +47,11 @@ def grid_of(reader: Reader) -> Grid:
     return found if isinstance(found, Grid) else Grid.same(reader.shape)
 
 
+def keeps(reader: Reader) -> int:
+    """Bytes that a reader may come to keep in memory as it is read, where it says so."""
+    return int(getattr(reader, "grows", 0))
+
+
 def mirrored(index: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Pixel numbers beyond an axis of `length` pixels, reflected into it; the edge pixel is not repeated."""
     period = max(1, 2 * (length - 1))

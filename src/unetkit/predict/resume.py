@@ -14,17 +14,21 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import nn
 
 from unetkit.core.config import Config
 from unetkit.core.errors import UnetkitError
 from unetkit.core.files import read_json, remove_partial, write_json
 from unetkit.data.case import Case
 from unetkit.data.formats import files_behind
+from unetkit.predict.lower import Precision
 from unetkit.predict.model import Model
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.sizing import Layout
 
 MANIFEST = "manifest.json"
+PRECISION = "the precision"
 
 
 class Manifest(Config):
@@ -42,10 +46,12 @@ class Manifest(Config):
 
 @dataclass(frozen=True)
 class Left:
-    """What an earlier run left of an image. layout: how it was cut, where it can go on; else why not, in words."""
+    """What an earlier run left of an image. layout: how it was cut, where it can go on; else why not, in words.
+    precision: the one to go on in, where it is not that of now."""
 
     layout: Layout | None
     why: str = ""
+    precision: Precision | None = None
 
 
 def digests(model: Model, predictor: Predictor) -> dict[str, str]:
@@ -54,7 +60,8 @@ def digests(model: Model, predictor: Predictor) -> dict[str, str]:
     chosen = options.model_dump(mode="json", exclude={"memory", "tile", "precision", "layout"})
     plan = [predictor.spec.model_dump_json(), model.legend.model_dump_json(), model.prepare.model_dump_json()]
     return {
-        "the weights or their precision": predictor.runner.digest,
+        "the weights": _weights(model.net),
+        PRECISION: predictor.runner.precision,
         "the plan": _digest("\n".join(plan)),
         "the options": _digest(f"{chosen} {predictor.runner.overlapping}"),
         "the version of unetkit or torch": _digest(f"{version('unetkit')} {version('torch')}"),
@@ -74,8 +81,12 @@ def image_digest(case: Case) -> str:
     return _digest("\n".join(found))
 
 
-def left_behind(folder: Path, parts: Mapping[str, str]) -> Left:
-    """What an interrupted run left in `folder`, where it belongs to `parts`. Nothing is changed."""
+def left_behind(folder: Path, parts: Mapping[str, str], any_precision: bool) -> Left:
+    """What an interrupted run left in `folder`, where it belongs to `parts`. Nothing is changed.
+
+    any_precision: the user asked for none, so that of then will do: which is faster is a matter of chance where they
+    are nearly equal.
+    """
     if not (folder / MANIFEST).is_file():
         return Left(None)
     try:
@@ -83,6 +94,9 @@ def left_behind(folder: Path, parts: Mapping[str, str]) -> Left:
     except UnetkitError:
         return Left(None, "its manifest is damaged")
     changed = [name for name in parts if manifest.parts.get(name) != parts[name]]
+    if any_precision and changed == [PRECISION]:
+        then = manifest.parts.get(PRECISION)
+        return Left(manifest.layout, precision="fp32" if then == "fp32" else "bf16")
     return Left(None, f"{' and '.join(changed)} changed since") if changed else Left(manifest.layout)
 
 
@@ -98,6 +112,14 @@ def begin(folder: Path, parts: Mapping[str, str], layout: Layout, keep: bool) ->
 def clear(folder: Path) -> None:
     """Remove what was kept: the files are written, or it is of no use."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _weights(net: nn.Module) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for name, value in net.state_dict().items():
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def _digest(text: str) -> str:

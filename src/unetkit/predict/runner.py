@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -57,15 +55,6 @@ class Runner:
         self.net, self.precision, self.why = ready(net, options, self.device)
         shown = views(self.geometry, options.flip, options.turn)
         self.views = shown if options.tta else (IDENTITY,)
-
-    @cached_property
-    def digest(self) -> str:
-        """Changes with the weights, and with the precision they are used in."""
-        found = hashlib.blake2b(digest_size=16)
-        for name, value in self.net.net.state_dict().items():
-            found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return found.hexdigest()
 
     def scores(self, image_CX: Float, read: Region, shown: tuple[View, ...] | None = None) -> torch.Tensor:
         """Float32 (1, classes, *read shape): logits, or with `tta` mean probabilities (both have the same maximum)."""

@@ -153,6 +153,11 @@ class ImageReader(ABC):
     @abstractmethod
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array: ...
 
+    @property
+    def grows(self) -> int:
+        """Bytes of unpacked pixels that it may come to keep, so that neighbouring regions are not unpacked again."""
+        return 0
+
     def masked(self, region: Region) -> Array | None:  # noqa: ARG002  (few formats have masks)
         """Which pixels the file itself marks as holding nothing, other than by `nodata`: bool (*shape), or None."""
         return None

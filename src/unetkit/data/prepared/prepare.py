@@ -252,6 +252,11 @@ class CaseReader:
         own = self.grid.own_for(region)
         return self.grid.bring(normalise(self.channels(own), self.statistics, self.plan), own, region)
 
+    @property
+    def grows(self) -> int:
+        """Bytes that its files may come to keep in memory, as they are read."""
+        return self._reader.grows
+
     def close(self) -> None:
         """Close the files."""
         self._reader.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import struct
 import warnings
@@ -156,6 +157,7 @@ class MapReader(ImageReader):
         self._bits = bits(dataset)
         self._has_mask = any(flag.name == "per_dataset" for flag in dataset.mask_flag_enums[0])
         self._by_index = info.mode == "palette" and dataset.nodata is not None
+        self._read_so_far = 0
 
     def _read(self, region: Region, palette: PaletteAs, alpha: bool) -> Array:
         if self.info.mode == "palette":
@@ -164,6 +166,7 @@ class MapReader(ImageReader):
             bands = list(range(1, self.info.channels + (1 if alpha and self.info.alpha else 0) + 1))
         with decoding(self.path, *_ERRORS):
             array: Array = self.dataset.read(bands, window=_window(region))
+        self._read_so_far += array.nbytes
         if self.info.mode == "palette" and palette == "colours":
             return self._colours()[:, array[0]]
         return array if self._bits is None else np.array(self._bits, np.uint8)[array]
@@ -183,6 +186,12 @@ class MapReader(ImageReader):
         with decoding(self.path, *_ERRORS):
             found: Array = self.dataset.read_masks(1, window=_window(region)) == 0
         return found
+
+    @property
+    def grows(self) -> int:
+        # GDAL does not tell what of a file is in its cache: about what was read of it
+        whole = self.info.channels * math.prod(self.info.shape) * np.dtype(self.info.dtype).itemsize
+        return max(0, min(CACHE_BYTES, whole) - self._read_so_far)
 
     def close(self) -> None:
         self.dataset.close()

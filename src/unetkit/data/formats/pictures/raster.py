@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -133,6 +134,11 @@ class RasterReader(ImageReader):
         array: Array = imagecodecs.png_decode(self.path.read_bytes())
         array = array if array.ndim == 3 else array[..., None]
         return array if alpha else array[..., : self.info.channels]
+
+    @property
+    def grows(self) -> int:
+        whole = self.info.channels * math.prod(self.info.shape) * (2 if self._deep else 1)
+        return 0 if self._pixels else whole
 
     def close(self) -> None:
         self._image.close()

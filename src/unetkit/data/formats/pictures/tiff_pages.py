@@ -141,6 +141,15 @@ class Pages:
             self.cached -= self.cache.popitem(last=False)[1][1].nbytes
         return entry
 
+    @property
+    def grows(self) -> int:
+        """Bytes that may come to be kept, besides what is."""
+        if self._offset is not None:
+            return 0
+        whole = int(math.prod(self.shape) * self.dtype.itemsize)
+        most = whole if self._outer is None else min(whole, CACHE_BYTES)
+        return max(0, most - self.cached)
+
     def close(self) -> None:
         """Let go of what was kept."""
         self.cache.clear()

@@ -99,6 +99,10 @@ class TiffReader(ImageReader):
         colours = np.asarray(self.pages.page.colormap)
         return (colours >> 8 if colours.max(initial=0) > 255 else colours).astype(np.uint8)
 
+    @property
+    def grows(self) -> int:
+        return self.pages.grows
+
     def close(self) -> None:
         self._tif.close()
         self.pages.close()
