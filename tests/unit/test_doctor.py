@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from unetkit.core.errors import DataError, PlanError
 from unetkit.data.doctor.examine import Diagnosis, examine
 from unetkit.data.doctor.finding import Finding
+from unetkit.data.doctor.images import ImageFacts, described
 from unetkit.data.find.discover import discover
 
 
@@ -256,3 +258,17 @@ def test_real_sets_have_no_errors(shared_data: Callable[[str], Path], name: str)
     diagnosis = examine(discover(shared_data(name)))
     assert not diagnosis.stops
     assert {f.code for f in found(diagnosis, "stray-values")} == ({"stray-values"} if name == "axons" else set())
+
+
+def test_what_the_images_are_is_said_in_a_line() -> None:
+    def facts(shape: tuple[int, ...], **values: Any) -> ImageFacts:
+        known = {"channels": 1, "dtype": "uint8", "spacing": None, "unit": ""} | values
+        rest = {"mode": "grey", "low": 0, "high": 1, "not_finite": 0, "orientation": 1, "digest": ""}
+        return ImageFacts("a", Path("a"), shape, **known, **rest)
+
+    assert described([]) == ""
+    assert described([facts((40, 60))]) == "1 of 60 × 40 pixels, 1 channel, uint8"
+    mm = {"spacing": (0.5, 0.5, 2.0), "unit": "mm"}
+    several = [facts((9, 8, 7), **mm), facts((9, 12, 7), channels=3, dtype="float32", **mm)]
+    assert described(several) == "2 of 9 × 8…12 × 7 voxels, 0.5 × 0.5 × 2 mm, 1…3 channels, float32 and uint8"
+    assert described([facts((100,), spacing=(0.002,), unit="s")]) == "1 of 100 samples, 500 Hz, 1 channel, uint8"

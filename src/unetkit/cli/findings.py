@@ -32,6 +32,10 @@ def show_diagnosis(console: Console, data: Path, diagnosis: Diagnosis) -> None:
         for finding in findings:
             mend = f"; {finding.fix}" if finding.fix else ""
             _line(console, Text(f"{finding.severity}: {finding.file or data}: {finding.message}{mend}"))
+    from unetkit.data.doctor.images import described
+
+    if images := described(diagnosis.images):
+        _line(console, Text.assemble(("images: ", "bold"), images))
     if diagnosis.understood is not None:
         legend = diagnosis.understood[0]
         said = any(finding.message == legend.reason for finding in findings)

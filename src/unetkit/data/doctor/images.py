@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.formats import ImageReader, MapGrid
+from unetkit.data.sizes import units
 from unetkit.data.source import open_case
 
 BAND = 1 << 22  # values looked at together
@@ -47,6 +49,35 @@ class ImageFacts:
     def constant(self) -> bool:
         """Whether all pixels have one value."""
         return self.low == self.high
+
+
+def described(images: Sequence[ImageFacts]) -> str:
+    """What the images of a set are, in a line: how many, how large, of what; '' for none."""
+    if not images:
+        return ""
+    first = images[0]
+    ndim = len(first.shape)
+    shapes = [image.shape for image in images if len(image.shape) == ndim]
+    ends = [(min(n), max(n)) for n in zip(*shapes, strict=True)]
+    sides = [str(low) if low == high else f"{low}…{high}" for low, high in (reversed(ends) if ndim == 2 else ends)]
+    channels = sorted({image.channels for image in images})
+    parts = [f"{len(images)} of {' × '.join(sides)} {units(ndim)}"]
+    if len({image.spacing for image in images}) == 1 and first.spacing is not None:
+        parts.append(spacing_text(first.spacing, first.unit))
+    if first.map is not None and len({image.map.crs for image in images if image.map is not None}) == 1:
+        from unetkit.data.formats.maps.map_places import crs_name  # rasterio, which only maps need
+
+        parts.append(crs_name(first.map.crs))
+    count = "…".join(str(n) for n in dict.fromkeys((channels[0], channels[-1])))
+    parts.append(f"{count} channel{'s' * (channels != [1])}")
+    return ", ".join([*parts, " and ".join(sorted({image.dtype for image in images}))])
+
+
+def spacing_text(spacing: Sequence[float], unit: str) -> str:
+    """The distance of neighbouring elements in words; of a signal in seconds, how many there are in one."""
+    if len(spacing) == 1 and unit in ("s", ""):
+        return f"{1 / spacing[0]:.4g} Hz"
+    return (" × ".join(f"{s:.2g}" for s in spacing) + f" {unit}").rstrip()
 
 
 def image_facts(case: Case) -> ImageFacts:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from unetkit.data.case import Case, Discovery
 from unetkit.data.doctor.finding import Finding
-from unetkit.data.doctor.images import ImageFacts
+from unetkit.data.doctor.images import ImageFacts, spacing_text
 from unetkit.data.doctor.places import apart, nowhere
 from unetkit.data.groups import Groups
 from unetkit.data.labels.legend import Legend, percent, show
@@ -263,11 +263,7 @@ def _rare(legend: Legend, survey: MaskSurvey) -> Iterator[Finding]:
 
 def _spacing(image: ImageFacts) -> str:
     """The spacing in words; differences that are below what a scanner's header rounds to do not count."""
-    if image.spacing is None:
-        return "not known"
-    if len(image.spacing) == 1 and image.unit in ("s", ""):
-        return f"{1 / image.spacing[0]:.4g} Hz"
-    return " × ".join(f"{s:.2g}" for s in image.spacing) + f" {image.unit}".rstrip()
+    return "not known" if image.spacing is None else spacing_text(image.spacing, image.unit)
 
 
 def _guessed(images: Sequence[ImageFacts]) -> Iterator[Finding]:
