@@ -275,6 +275,17 @@ def test_progress_within_a_large_image(tmp_path, monkeypatch):
     assert "is computed twice, for the seams" in tiles.why
 
 
+def test_what_is_to_be_said_of_every_image_is_said_of_three(tmp_path):
+    for number in range(5):
+        save(tmp_path / "in" / f"a{number}.png", noise(30, 30, seed=number))
+    what = model(0, 255, prepare=PreparePlan(spacing=(1.5, 1.5), unit="mm"))
+    _, events = run(what, tmp_path / "in", tmp_path / "out")
+    said = [e.message for e in events if e.kind == "warned"]
+    assert [message.partition(": ")[0][-6:] for message in said] == ["a0.png", "a1.png", "a2.png"]
+    assert all("its spacing is not known: it is taken to be 1.5 × 1.5 mm" in message for message in said)
+    assert said[2].endswith(" (and so it may be with further images: it is not said again)")
+
+
 def test_settings_that_cannot_be():
     net = model(0, 255).net
     with pytest.raises(MachineError, match=r"--device cuda:7: this machine has cpu.*; choose one of them, or auto"):

@@ -70,7 +70,6 @@ class DiskCanvas:
         self._unpacked: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
         self._held = 0
 
-    @property
     def missing(self) -> int:
         """The first step whose piece is not there; the number of steps where all are."""
         for number in range(len(self._places)):

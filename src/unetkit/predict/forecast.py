@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,6 +33,8 @@ CAUTION = {"channels_last": 2.0, "contiguous": 4.0}
 _PER_PIXEL, _PER_PIXEL_AND_CLASS = 24, 12
 NETWORK = "the network"
 """The part of a forecast that is held only while the network runs."""
+RESULT = "the result so far"
+"""The part of a forecast that grows until the image is complete, where it stays in memory."""
 _BYTES: dict[Precision, int] = {"fp32": 4, "bf16": 2}
 
 
@@ -54,6 +56,10 @@ class Forecast:
     def total(self) -> int:
         """At the worst moment."""
         return round(max(self.so_far, self.program + max(sum(size for _, size in self.tiles), self.files)))
+
+    def without(self, name: str) -> Forecast:
+        """Less what is held for tiles by that name."""
+        return replace(self, tiles=tuple(part for part in self.tiles if part[0] != name))
 
     @property
     def between(self) -> float:

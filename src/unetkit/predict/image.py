@@ -21,6 +21,7 @@ from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
 from unetkit.predict.finished import Finished
+from unetkit.predict.forecast import RESULT
 from unetkit.predict.model import Model
 from unetkit.predict.outputs import Job
 from unetkit.predict.pipeline import Behind
@@ -51,7 +52,7 @@ def predict_image(model: Model, predictor: Predictor, job: Job) -> Generator[Eve
     legend, wanted = model.legend.plain, job.probabilities is not None
     with CaseReader(job.case, model.prepare) as reader:
         info = reader.info
-        yield from (Warned(message=f"{job.name}: {note}") for note in reader.notes)
+        yield from (Warned(message=f"{job.name}: {note}") for note in (*info.notes, *reader.notes))
         check(job, info, legend)
         try:
             canvas = yield from _canvas_of(model, predictor, job, reader, wanted)
@@ -71,53 +72,58 @@ def _canvas_of(
     model: Model, predictor: Predictor, job: Job, reader: CaseReader, wanted: bool
 ) -> Generator[Event | Part, None, Canvas]:
     """The whole prediction, on a canvas. wanted: probabilities are kept."""
-    info, classes = reader.info, len(model.legend.classes) if wanted else 0
-    size = math.prod(info.shape) * (1 + 2 * classes)
-    small = size <= predictor.host_memory * SMALL_SHARE
-    parts: dict[str, str] = {}
-    layout = None
-    if job.work.is_dir():
-        parts = _parts(model, predictor, job)
-        found = left_behind(job.work, parts, any_precision=predictor.options.precision == "auto")
-        layout = found.layout
-        if found.precision is not None:
-            predictor = predictor.with_precision(found.precision)
-            parts = _parts(model, predictor, job)
-        if found.why:
-            yield Decided(
-                what="resume", value="begins anew", why=f"what was done of {job.name} is of no use: {found.why}"
-            )
-    besides = size if small else 0
-    planned = predictor.plan(reader, wanted, besides, layout)
-    if layout is not None and planned.forecast.total > 1.1 * predictor.allowed:
-        again = predictor.plan(reader, wanted, besides)
-        if again.layout != layout:
-            why = "less memory is allowed now than for what was done, so tiles are smaller"
-            yield Decided(what="resume", value="begins anew", why=why)
-            planned, layout = again, None
-    forecast = replace(planned.forecast, files=held(job, info, model.legend.plain))
+    classes = len(model.legend.classes) if wanted else 0
+    size = math.prod(reader.info.shape) * (1 + 2 * classes)
+    besides = size if size <= predictor.host_memory * SMALL_SHARE else 0
+    predictor, planned, kept = yield from _planned(model, predictor, job, reader, wanted, besides)
+    work, on_disk = planned.work, kept or not besides or len(planned.work) > FEW_STEPS
+    forecast = planned.forecast.without(RESULT) if on_disk else planned.forecast
+    forecast = replace(forecast, files=held(job, reader.info, model.legend.plain))
     yield from predictor.remarks(replace(planned, forecast=forecast))
-    work = planned.work
-    if layout is None and small and len(work) <= FEW_STEPS:
-        clear(job.work)
-        canvas: MemoryCanvas | DiskCanvas = MemoryCanvas(info.shape, classes)
-        first = 0
-    else:
-        parts = parts or _parts(model, predictor, job)
-        begin(job.work, parts, planned.layout, keep=layout is not None)
-        canvas = DiskCanvas(job.work, places(work), classes)
-        first = canvas.missing
+    first = done = 0
+    if on_disk:
+        begin(job.work, _parts(model, predictor, job), planned.layout, keep=kept)
+        where = places(work)
+        there = DiskCanvas(job.work, where, classes)
+        canvas: Canvas = there
+        first = there.missing()
+        done = int(np.prod(where[:first, 1] - where[:first, 0], axis=1).sum())
         if first:
             yield Decided(what="resume", value=_goes_on(planned, first), why="the rest was done before")
-    pixels, total = sum(math.prod(work[n].own.shape) for n in range(first)), math.prod(info.shape)
+    else:
+        canvas = MemoryCanvas(reader.info.shape, classes)
+    total = math.prod(reader.info.shape)
     with Behind(canvas.put) as behind, contextlib.closing(predictor.pieces(reader, work, wanted, first)) as pieces:
         for made in pieces:
             behind.put(made)
-            if resident_memory() > 1.05 * planned.forecast.between:
+            if resident_memory() > 1.05 * forecast.between:
                 release_memory()
-            pixels += made[1].region.size
-            yield Part(min(pixels / total, 0.999))
+            done += made[1].region.size
+            yield Part(min(done / total, 0.999))
     return canvas
+
+
+def _planned(
+    model: Model, predictor: Predictor, job: Job, reader: CaseReader, wanted: bool, besides: int
+) -> Generator[Event, None, tuple[Predictor, Planned, bool]]:
+    """How an image is predicted, by which predictor, and whether that goes on with what was done before."""
+    if not job.work.is_dir():
+        return predictor, predictor.plan(reader, wanted, besides), False
+    left = left_behind(job.work, _parts(model, predictor, job), any_precision=predictor.options.precision == "auto")
+    if left.precision is not None:
+        predictor = predictor.with_precision(left.precision)
+    planned, why = predictor.plan(reader, wanted, besides, left.layout), left.why
+    if left.layout is not None and planned.forecast.total > 1.1 * predictor.allowed:
+        planned = predictor.plan(reader, wanted, besides)
+        if planned.layout != left.layout:
+            why = "less memory is allowed than then, and tiles are smaller"
+    if why:
+        why = f"what was done of {job.name} is of no use: {why}"
+        yield Decided(what="resume", value="begins anew", why=why)
+    kept = left.layout is not None and not why
+    if not kept:
+        clear(job.work)
+    return predictor, planned, kept
 
 
 def _goes_on(planned: Planned, first: int) -> str:

@@ -28,6 +28,7 @@ from unetkit.predict.forecast import (
     CAUTION,
     LEAST_SHARE,
     MOST_PIXELS,
+    RESULT,
     Costs,
     Forecast,
     allowed_memory,
@@ -121,7 +122,7 @@ class Predictor:
             elif self.options.tile is not None and not given:
                 layout = sizes.asked(self.options.tile, room, costs)
         work = sizes.work(layout)
-        tiles = (*sizes.parts(work, costs), ("what readers keep", keeps(reader)), ("the result so far", besides))
+        tiles = (*sizes.parts(work, costs), ("what readers keep", keeps(reader)), (RESULT, besides))
         raised = self.device.type == "cpu" and high_water() > self._marked
         return Planned(work, layout, Forecast(self.allowed, self._held(), tiles, so_far=high_water() if raised else 0))
 

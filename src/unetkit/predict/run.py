@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from unetkit.predict.outputs import Job, plan_jobs
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.resume import clear
 
+OFTEN = 3  # images of which the same is said
 _REPORT_EVERY = 0.5  # seconds between two progress events within an image
 
 
@@ -76,13 +78,17 @@ def _predict_all(
     clock = _Clock(len(jobs))
     done: list[Path] = []
     failed: list[tuple[str, str]] = []
+    heard: Counter[str] = Counter()
     for number, job in enumerate(jobs):
         try:
             for event in predict_image(model, predictor, job):
-                if not isinstance(event, Part):
+                if isinstance(event, Part):
+                    if clock.due():
+                        yield clock.progress(number, event.done, job.name)
+                elif isinstance(event, Warned):
+                    yield from _not_often(event, job, heard)
+                else:
                     yield event
-                elif clock.due():
-                    yield clock.progress(number, event.done, job.name)
         except (DataError, SpecError, MemoryError) as error:
             message = _message(job, error)
             failed.append((job.name, message))
@@ -91,6 +97,16 @@ def _predict_all(
             done.append(job.label)
         yield clock.progress(number + 1, 1.0, job.name)
     return done, failed
+
+
+def _not_often(event: Warned, job: Job, heard: Counter[str]) -> Iterator[Warned]:
+    """What is said of one image after the other is said of the first few."""
+    note = event.message.removeprefix(f"{job.name}: ")
+    heard[note] += 1
+    if heard[note] < OFTEN:
+        yield event
+    elif heard[note] == OFTEN:
+        yield Warned(message=f"{event.message} (and so it may be with further images: it is not said again)")
 
 
 class _Clock:
