@@ -21,7 +21,7 @@ from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.label_reader import LabelReader
-from unetkit.data.prepared.patches import Pixels, PreparedCase, find_places
+from unetkit.data.prepared.patches import Pixels, Places, PreparedCase, find_places
 from unetkit.data.prepared.prepare import CaseReader, PreparePlan
 from unetkit.data.prepared.statistics import Statistics
 
@@ -65,16 +65,26 @@ def prepare_cases(
             shape, spacing = image.shape, image.spacing
             image_CX: Pixels
             label_X: Pixels
+            path = folder / f"{number:05d}.zarr"
             if (needed := prepared_bytes([shape], plan.channels)) <= room:
                 room -= needed
                 image_CX, label_X = image.read(image.whole), label.read(label.whole)
-            elif keep == "store":
-                image_CX, label_X = _stored(image, label, folder / f"{number:05d}.zarr", cache)
-            else:
+                places = _places(label_X, seed, case.id)
+            elif keep == "originals":
                 image_CX, label_X = _Original(files, case, "image"), _Original(files, case, "label")
-        blocks = ((region, np.asarray(label_X[region.slices])) for region in _blocks(shape))
-        prepared.append(PreparedCase(case.id, image_CX, label_X, find_places(blocks, seed, case.id, shape), spacing))
+                places = _places(label_X, seed, case.id)
+            else:
+                group = _taken_up(path) or _stored(image, label, path, seed, case.id)
+                image_CX, label_X = _Stored(group["image"], cache), _Stored(group["label"], cache)
+                counts = {int(k): n for k, n in group.attrs["counts"].items()}
+                places = Places({k: np.asarray(group[f"places/{k}"][:]) for k in counts}, counts)
+        prepared.append(PreparedCase(case.id, image_CX, label_X, places, spacing))
     return prepared
+
+
+def _places(label_X: Pixels, seed: int, case: str) -> Places:
+    shape = tuple(label_X.shape)
+    return find_places(((r, np.asarray(label_X[r.slices])) for r in _blocks(shape)), seed, case, shape)
 
 
 class ChunkCache:
@@ -121,22 +131,27 @@ class _Stored:
         return out
 
 
-def _stored(image: CaseReader, label: LabelReader, path: Path, cache: ChunkCache) -> tuple[_Stored, _Stored]:
-    """Write a case to compressed chunks, block by block. What an interrupted run has whole is taken as it is (its data
-    and its plan are known to be the same); what a killed process left half-written is written anew."""
+def _taken_up(path: Path) -> Any:
+    """What an interrupted run left whole (its data and its plan are known to be the same); None where there is none."""
     import zarr
-    from zarr.codecs import BloscCodec
 
     if path.is_dir():
         with contextlib.suppress(OSError, ValueError, KeyError, zarr.errors.BaseZarrError):
-            found = zarr.open_group(path, mode="r")
-            if found.attrs.get("whole"):
-                return _Stored(found["image"], cache), _Stored(found["label"], cache)
+            group = zarr.open_group(path, mode="r")
+            return group if group.attrs.get("whole") else None
+    return None
+
+
+def _stored(image: CaseReader, label: LabelReader, path: Path, seed: int, case: str) -> Any:
+    """Write a case to compressed chunks, block by block, with the places of its classes: a Zarr group of `image`,
+    `label` and `places/CLASS`. It is marked whole at the end."""
+    import zarr
+    from zarr.codecs import BloscCodec
+
     chunk = tuple(min(c, n) for c, n in zip(CHUNK[len(image.shape)], image.shape, strict=True))
-    codec = BloscCodec(cname="lz4", clevel=5)
+    options: dict[str, Any] = {"compressors": BloscCodec(cname="lz4", clevel=5), "fill_value": 0}
     with disk_errors(path):
         group = zarr.open_group(path, mode="w")
-        options: dict[str, Any] = {"compressors": codec, "fill_value": 0}
         channels = image.plan.channels
         image_CX = group.create_array(
             "image", shape=(channels, *image.shape), chunks=(1, *chunk), dtype="float32", **options
@@ -145,8 +160,12 @@ def _stored(image: CaseReader, label: LabelReader, path: Path, cache: ChunkCache
         for region in _blocks(image.shape):
             image_CX[(slice(None), *region.slices)] = image.read(region)
             label_X[region.slices] = label.read(region)
+        places = _places(label_X, seed, case)
+        for k, positions in places.of.items():
+            group.create_array(f"places/{k}", data=positions)
+        group.attrs["counts"] = {str(k): n for k, n in places.counts.items()}
         group.attrs["whole"] = True
-    return _Stored(image_CX, cache), _Stored(label_X, cache)
+    return group
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
