@@ -19,6 +19,7 @@ from unetkit.data.formats import ImageInfo, ImageReader
 from unetkit.data.formats.maps.geotiff import valid
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
+from unetkit.plan.plan import PostPlan
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
 from unetkit.predict.finished import Finished
 from unetkit.predict.forecast import RESULT
@@ -61,11 +62,16 @@ def predict_image(model: Model, predictor: Predictor, job: Job) -> Generator[Eve
             raise
     with open_case(job.case) as source:
         finished = _finished(model, canvas, info, source, wanted)
-        room = max(1 << 26, predictor.host_memory // 4)
+        room = _room(predictor)
         finished = postprocessed(finished, model.post, job.work / "post", room)
         for path in write_products(job, finished, room):
             yield Saved(path=str(path), what="prediction")
     clear(job.work)
+
+
+def _room(predictor: Predictor) -> int:
+    """Bytes for what becomes of a complete prediction."""
+    return max(1 << 26, predictor.host_memory // 4)
 
 
 def _canvas_of(
@@ -78,7 +84,10 @@ def _canvas_of(
     predictor, planned, kept = yield from _planned(model, predictor, job, reader, wanted, besides)
     work, on_disk = planned.work, kept or not besides or len(planned.work) > FEW_STEPS
     forecast = planned.forecast.without(RESULT) if on_disk else planned.forecast
-    forecast = replace(forecast, files=held(job, reader.info, model.legend.plain))
+    later = held(job, reader.info, model.legend.plain)
+    if job.measurements is not None or model.post != PostPlan() or model.post.objects_of(model.legend) != "none":
+        later = max(later, _room(predictor))
+    forecast = replace(forecast, files=later)
     yield from predictor.remarks(replace(planned, forecast=forecast))
     first = done = 0
     if on_disk:
