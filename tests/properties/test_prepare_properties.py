@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 
 PLANS = st.builds(
     lambda normalise, method, rgb: PreparePlan.parse(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.spec import NetSpec
 from unetkit.plan import budget, sizing
 from unetkit.plan.budget import Arithmetic, Candidate, candidate_for_steps, choose_capacity

@@ -148,7 +148,8 @@ def test_what_an_image_does_not_hold_is_not_learnt(shared_data: Callable[[str], 
     from unetkit.data.case import Case
     from unetkit.data.labels.survey import infer_legend
     from unetkit.data.prepared.label_reader import LabelReader
-    from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+    from unetkit.data.prepared.plan import PreparePlan
+    from unetkit.data.prepared.prepare import CaseReader
 
     data = parts(shared_data("geo"), tmp_path / "data")
     image = data / "images" / "part0-0.tif"

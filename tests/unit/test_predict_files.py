@@ -16,7 +16,8 @@ from unetkit.core.errors import DataError, MachineError, RunError, SpecError
 from unetkit.core.events import drain
 from unetkit.data.case import Case
 from unetkit.data.labels.legend import Legend, LegendClass
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict import overlay

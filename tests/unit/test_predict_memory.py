@@ -30,7 +30,7 @@ SCRIPT = textwrap.dedent(
     from unetkit.core.events import drain
     from unetkit.core.machine import resident_memory
     from unetkit.data.labels.legend import Legend, LegendClass
-    from unetkit.data.prepared.prepare import PreparePlan
+    from unetkit.data.prepared.plan import PreparePlan
     from unetkit.nets.build import build
     from unetkit.nets.spec import NetSpec
     from unetkit.predict.forecast import high_water

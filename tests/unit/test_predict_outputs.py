@@ -16,7 +16,7 @@ from unetkit.core.events import drain
 from unetkit.data.case import Case
 from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, probe
 from unetkit.data.labels.legend import Legend, LegendClass
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.plan import PostPlan

@@ -21,7 +21,8 @@ from unetkit.core import files
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.events import Event, drain
 from unetkit.data.labels.legend import Legend, LegendClass
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict import image as image_module
@@ -37,7 +38,7 @@ SCRIPT = textwrap.dedent(
     import torch
     from unetkit.core.events import drain
     from unetkit.data.labels.legend import Legend, LegendClass
-    from unetkit.data.prepared.prepare import PreparePlan
+    from unetkit.data.prepared.plan import PreparePlan
     from unetkit.nets.build import build
     from unetkit.nets.spec import NetSpec
     from unetkit.predict.model import Model

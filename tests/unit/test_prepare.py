@@ -15,7 +15,8 @@ from scipy import ndimage
 from unetkit.core.errors import DataError, PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import Case
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan, fit, normalise
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader, fit, normalise
 from unetkit.data.prepared.statistics import Pixels, blocks, image_statistics
 
 

@@ -11,7 +11,8 @@ from unetkit.core.errors import DataError
 from unetkit.data.doctor.examine import examine
 from unetkit.data.find.discover import discover
 from unetkit.data.find.sample import Sample
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.split import read_split, split_cases, write_split
 

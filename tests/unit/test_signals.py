@@ -27,7 +27,8 @@ from unetkit.data.formats.signals.records import UNMARKED, WAVES, read_waves
 from unetkit.data.formats.signals.rows import read_mask_rows, write_mask_rows
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.labels.masks import read_label, read_raw_label
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.source import open_case
 from unetkit.data.split import leaks, read_split, split_cases, write_split

@@ -22,7 +22,8 @@ from unetkit.data.formats.signals.mark_files import read_marks
 from unetkit.data.formats.signals.records import WAVES
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.labels.masks import read_label
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.predict.finished import Finished
 from unetkit.predict.marks import write_marks
 

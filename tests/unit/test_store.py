@@ -19,7 +19,7 @@ from unetkit.core.rng import numpy_generator
 from unetkit.data.case import Case
 from unetkit.data.find.discover import discover
 from unetkit.data.labels.survey import infer_legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.store import Keep, prepare_cases, prepared_bytes
 from unetkit.plan.fingerprint import fingerprint
 from unetkit.train.step import _tensor

@@ -8,7 +8,7 @@ import torch
 
 from unetkit.core.errors import PlanError
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import preset

@@ -23,7 +23,8 @@ from unetkit.data.groups import find_groups
 from unetkit.data.labels.legend import Legend
 from unetkit.data.labels.masks import read_label, read_raw_label
 from unetkit.data.prepared.patches import PatchSampler
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.prepared.statistics import image_statistics
 from unetkit.data.prepared.store import prepare_cases
 from unetkit.data.source import open_case

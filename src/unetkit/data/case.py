@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from numpy.typing import NDArray
 
 from unetkit.data.formats.base import AS_THEY_ARE, Reading
-from unetkit.data.formats.paths import natural_key
+from unetkit.data.formats.order import natural_key
 from unetkit.data.labels.words import WordLabel
 
 Source: TypeAlias = Path | NDArray[Any]

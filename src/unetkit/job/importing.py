@@ -15,7 +15,7 @@ from unetkit.core.config import Config
 from unetkit.core.errors import PlanError, RunError
 from unetkit.core.files import locked, write_json
 from unetkit.data.labels.legend import Legend, LegendClass, display_colour
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.job.record import record_command
 from unetkit.nets.build import UNet, build
 from unetkit.nets.checkpoint import Checkpoint, read_checkpoint

@@ -9,7 +9,7 @@ from typing import Any
 from unetkit.augment.plan import AugmentPlan
 from unetkit.core.errors import PlanError, SpecError
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.sizes import units
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec

@@ -22,7 +22,7 @@ from unetkit.data.labels.legend import MOST_REGIONS, Legend
 from unetkit.data.labels.masks import OpenLabel
 from unetkit.data.prepared.grid import Grid
 from unetkit.data.prepared.placing import codes_of, is_backwards, planned_grid
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.statistics import BLOCK, blocks
 from unetkit.data.source import open_case
 

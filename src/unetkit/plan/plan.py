@@ -16,7 +16,7 @@ from unetkit.core.errors import PlanError, nearest
 from unetkit.core.files import read_json, write_json
 from unetkit.data.formats.base import Reading
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.spec import NetSpec, reference
 
 VERSION = 1

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.resampling import with_grid
 

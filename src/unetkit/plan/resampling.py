@@ -10,7 +10,7 @@ import numpy as np
 
 from unetkit.data.prepared.grid import THICK, TOLERANCE
 from unetkit.data.prepared.placing import unit_scale
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.plan.fingerprint import CaseFacts, Fingerprint
 
 # Resampling may make of the set at most so many times the pixels that it has; a finer spacing than that is refused.

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unetkit.core.errors import PlanError
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.own import code_of, trusted
 from unetkit.plan.plan import Plan, Request

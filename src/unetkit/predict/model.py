@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.prepare import PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import UNet
 from unetkit.plan.plan import PostPlan
 

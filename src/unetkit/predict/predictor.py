@@ -233,6 +233,7 @@ class Predictor:
                 if blender is None or column != step.column:
                     column, wide = step.column, work.column(step.column)
                     wanted = Region((step.read.start[0], *wide.start[1:]), wide.stop)
+                    blender = None  # before the next is made
                     blender = Blender(wanted, self.spec.classes, work.rows)
                 blender.add(tile, self.runner.shares(self.runner.scores(image_CX, tile)))
                 del image_CX

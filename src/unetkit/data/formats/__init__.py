@@ -25,6 +25,7 @@ from unetkit.data.formats.base import (
     TargetClass,
     decoding,
 )
+from unetkit.data.formats.order import natural_key
 from unetkit.data.formats.paths import (
     image_paths,
     is_image,
@@ -32,7 +33,6 @@ from unetkit.data.formats.paths import (
     is_label_name,
     is_series,
     label_paths,
-    natural_key,
     stem,
     suffix,
 )

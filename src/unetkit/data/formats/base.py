@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from unetkit.core.closing import Closing
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 
@@ -130,7 +131,7 @@ class Inside:
     dtype: str
 
 
-class ImageReader(ABC):
+class ImageReader(Closing, ABC):
     """An open image. Use as a context manager; `read` as often as you like, from one thread at a time."""
 
     def __init__(self, path: Path, info: ImageInfo) -> None:
@@ -162,16 +163,8 @@ class ImageReader(ABC):
         """Which pixels the file itself marks as holding nothing, other than by `nodata`: bool (*shape), or None."""
         return None
 
-    def close(self) -> None:  # noqa: B027  (most readers hold nothing open)
+    def close(self) -> None:
         """Let go of the file and of what was kept of it."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class ImageWriter(ABC):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from unetkit.data.formats.order import natural_key
 from unetkit.data.formats.table import format_of, split_address
 
 
@@ -24,13 +24,6 @@ def stem(path: Path) -> str:
     """The name without its suffix: `brain` of `brain.nii.gz`; of an address, the name of the file that holds it."""
     outer, _ = split_address(path)
     return outer.name.removesuffix(suffix(outer))
-
-
-def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key by which `slice2` comes before `slice10`; case does not matter, ties are broken by the text itself."""
-    parts = re.split(r"([0-9]+)", text.casefold())
-    key = [(0, int(part), part) if index % 2 else (1, 0, part) for index, part in enumerate(parts) if part]
-    return (*key, (-1, 0, text))
 
 
 def is_image_name(path: Path) -> bool:

@@ -8,12 +8,12 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetkit.core.closing import Closing
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image, suffixes
@@ -54,7 +54,7 @@ class RawMask:
 
 
 @dataclass
-class MaskReader:
+class MaskReader(Closing):
     """An open mask, read by region. A context manager. The fields as in `RawMask`.
 
     where: what messages call it. pixels: gives a region's numbers, and how many had to be rounded.
@@ -83,14 +83,6 @@ class MaskReader:
     def close(self) -> None:
         """Let go of the files."""
         self.files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_mask_file(path: Path, reading: Reading = AS_THEY_ARE, over: ImageInfo | None = None) -> MaskReader:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetkit.core.closing import Closing
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import Case, ClassFiles, ObjectFiles
@@ -45,7 +45,7 @@ def read_label_region(case: Case, legend: Legend, region: Region) -> Label:
         return label.read(region)
 
 
-class OpenLabel:
+class OpenLabel(Closing):
     """The label of a case, open, read by region as class indices. A context manager.
 
     shape: of the mask, on its own grid. Raises as `read_label`.
@@ -73,14 +73,6 @@ class OpenLabel:
     def close(self) -> None:
         """Let go of the files."""
         self._mask.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def encode(mask: RawMask, legend: Legend, where: Path, spacing: Sequence[float] | None = None) -> tuple[Label, int]:

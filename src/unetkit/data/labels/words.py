@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
 from unetkit.data.formats.base import AS_THEY_ARE, ImageInfo
-from unetkit.data.formats.paths import natural_key
+from unetkit.data.formats.order import natural_key
 from unetkit.data.formats.signals.intervals import (
     NOBODY,
     NOTHING,

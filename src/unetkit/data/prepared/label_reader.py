@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 from numpy.typing import NDArray
 
+from unetkit.core.closing import Closing
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
@@ -17,7 +15,7 @@ from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.sizes import extent, size
 
 
-class LabelReader:
+class LabelReader(Closing):
     """Class indices of a case, uint8, over its prepared `image` (which stays open as long as this is used).
 
     Where a map holds nothing (nodata), nothing is learnt: there the label is IGNORE. shape: of the prepared image.
@@ -51,11 +49,3 @@ class LabelReader:
     def close(self) -> None:
         """Let go of the files."""
         self._label.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

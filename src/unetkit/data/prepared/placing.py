@@ -9,7 +9,7 @@ from unetkit.data.formats import ImageInfo
 from unetkit.data.prepared.grid import Grid, make_grid, orientation_codes
 
 if TYPE_CHECKING:
-    from unetkit.data.prepared.prepare import PreparePlan
+    from unetkit.data.prepared.plan import PreparePlan
 
 # Units of length in metres: spacings in one are turned into another.
 UNITS = {

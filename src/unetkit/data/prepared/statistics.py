@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unetkit.core.region import Region
 
 if TYPE_CHECKING:
-    from unetkit.data.prepared.prepare import PreparePlan
+    from unetkit.data.prepared.plan import PreparePlan
 
 Float = NDArray[np.float32]
 

@@ -22,7 +22,8 @@ from unetkit.data.case import Case
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.label_reader import LabelReader
 from unetkit.data.prepared.patches import Pixels, Places, PreparedCase, find_places
-from unetkit.data.prepared.prepare import CaseReader, PreparePlan
+from unetkit.data.prepared.plan import PreparePlan
+from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.prepared.statistics import Statistics
 
 # Share of the free memory that prepared cases may take; the network needs the rest.

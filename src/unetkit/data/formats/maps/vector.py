@@ -157,7 +157,7 @@ def _numbered(names: Mapping[str, int | None]) -> dict[str, int]:
     if len(own) == len(names) == len(set(own)):
         found = {name: value for name, value in names.items() if value is not None}
     else:
-        from unetkit.data.formats.paths import natural_key
+        from unetkit.data.formats.order import natural_key
 
         drawn = sorted((name for name in names if name.casefold() != "background"), key=natural_key)
         found = {name: value for value, name in enumerate(drawn, 1)}

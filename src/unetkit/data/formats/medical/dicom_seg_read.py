@@ -23,7 +23,7 @@ from unetkit.data.formats.medical.dicom_files import (
     stored_pixels,
 )
 from unetkit.data.formats.medical.volumes import LPS_RAS, as_sixteen, needed, space_axes
-from unetkit.data.formats.paths import natural_key
+from unetkit.data.formats.order import natural_key
 
 
 def is_segmentation(path: Path) -> bool:

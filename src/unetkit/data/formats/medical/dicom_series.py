@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unetkit.core.errors import DataError
 from unetkit.data.formats.base import unreadable
 from unetkit.data.formats.medical.dicom_files import SEGMENTATIONS, DicomFile, Slice, is_dicom, read_file, refuse_pixels
-from unetkit.data.formats.paths import natural_key
+from unetkit.data.formats.order import natural_key
 
 _TURNED = 1e-3  # of the direction of an axis: more is another orientation
 _UNEVEN = 0.02  # of the distance of slices, beside which positions are rounded to 0.01 mm
