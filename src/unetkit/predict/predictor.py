@@ -242,7 +242,10 @@ class Predictor:
                 blender.finish(step.done)
                 if step.own.size:
                     scores = torch.from_numpy(blender.rows(step.read.start[0], step.read.stop[0]))[None]
-                    yield step, self.runner.own_piece(work.grid, step, scores, probabilities, mean=True)
+                    piece = self.runner.own_piece(work.grid, step, scores, probabilities, mean=True)
+                    del scores  # a view, which would keep the sums of this column beside those of the next
+                    yield step, piece
+                    del piece
                 blender.forget(max(0, step.write.stop[0] - context))
 
 
