@@ -111,7 +111,7 @@ class Run:
             self._predictors[options.tta] = Predictor(model.net, options, regions=model.legend.regions)
         predictor = self._predictors[options.tta]
         with CaseReader(np.asarray(image), model.prepare, ndim=plan.net.ndim) as reader:
-            result = predictor.array(reader.read(reader.whole), probabilities)
+            result = predictor.whole(reader, probabilities)
             if probabilities:
                 return plain_scores(result.astype(np.float32, copy=False), model.legend)
             label_X, ids_X = cleaned_array(result.astype(np.uint8), model.legend, model.post, reader.info)
