@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from array_files import noise, read, refusal
 from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import Reading, TargetClass, contents, create_image, open_image, probe, stem
@@ -16,22 +17,6 @@ from unetkit.data.formats import Reading, TargetClass, contents, create_image, o
 h5py = pytest.importorskip("h5py")
 
 BOX = Region((2, 11, 5), (9, 60, 40))
-
-
-def noise(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
-
-
-def read(path: Path, region: Region | None = None, reading: Reading | None = None) -> np.ndarray:
-    with open_image(path, reading or Reading()) as reader:
-        return reader.read(region)
-
-
-def refusal(path: Path, reading: Reading | None = None) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path, reading=reading)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", ">i2", "float32", "float16", "bool"])
@@ -108,8 +93,8 @@ def test_files_without_one_image(tmp_path: Path) -> None:
     assert refusal(path) == (
         f"{path}: it holds 2 images: deep/t2 (70 × 50, uint8), t1 (12 × 70 × 50, uint16); name one: a.h5/deep/t2"
     )
-    assert "there is no image 't3' in it; it holds deep/t2 (70 × 50, uint8)" in refusal(path / "t3")
-    assert "there is no image 'deep' in it" in refusal(path / "deep")
+    assert "there is no image 't3' in it; it holds deep/t2 (70 × 50, uint8)" in refusal(path / "t3", file=path)
+    assert "there is no image 'deep' in it" in refusal(path / "deep", file=path)
     assert "--axes TZYX names 4 axes, but it has 12 × 70 × 50" in refusal(path / "t1", Reading(axes="TZYX"))
     assert "there is no level 1; it has 1" in refusal(path / "t1", Reading(level=1))
 

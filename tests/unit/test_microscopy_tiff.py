@@ -8,28 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 
+from array_files import noise, read, refusal
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, Reading, create_image, files_behind, open_image, probe
 
 BOX = Region((2, 11, 5), (5, 60, 40))
-
-
-def noise(shape: tuple[int, ...], dtype: str = "uint16") -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 250, shape).astype(dtype)
-
-
-def read(path: Path, region: Region | None = None, reading: Reading | None = None) -> np.ndarray:
-    with open_image(path, reading or Reading()) as reader:
-        return reader.read(region)
-
-
-def refusal(path: Path, reading: Reading | None = None) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path, reading=reading)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def known(info: ImageInfo) -> tuple[object, ...]:

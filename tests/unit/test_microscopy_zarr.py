@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import zarr
 
+from array_files import noise, read, refusal
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
-from unetkit.data.formats import Reading, TargetClass, contents, create_image, open_image, probe, stem
+from unetkit.data.formats import Reading, TargetClass, contents, create_image, probe, stem
 
 BOX = Region((2, 11, 5), (9, 60, 40))
 AXES = [
@@ -20,23 +21,6 @@ AXES = [
     for n, t in zip("tczyx", ("time", "channel", "space", "space", "space"), strict=True)
 ]
 CLASSES = (TargetClass("background", 0, (0, 0, 0)), TargetClass("cell", 1, (230, 159, 0)))
-
-
-def noise(shape: tuple[int, ...], dtype: str = "uint16", top: int = 250) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, top, shape).astype(dtype)
-
-
-def read(path: Path, region: Region | None = None, reading: Reading | None = None) -> np.ndarray:
-    with open_image(path, reading or Reading()) as reader:
-        return reader.read(region)
-
-
-def refusal(path: Path, reading: Reading | None = None) -> str:
-    with pytest.raises(DataError) as caught:
-        read(path, reading=reading)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def put(group: zarr.Group, version: int, values: dict[str, Any]) -> None:
