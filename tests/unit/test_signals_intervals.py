@@ -12,14 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unetkit.core.errors import DataError
+from unetkit.data.case import WordLabel
 from unetkit.data.doctor.examine import examine
 from unetkit.data.find.discover import discover
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.formats.signals.intervals import is_interval_table, read_intervals
 from unetkit.data.formats.signals.rows import write_mask_rows
-from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.data.labels.legend import UNANNOTATED, Legend, LegendClass
 from unetkit.data.labels.masks import read_label
-from unetkit.data.labels.words import UNANNOTATED, WordLabel, numbered, read_word_label, read_words
+from unetkit.data.labels.words import numbered, read_word_label, read_words
 from unetkit.evaluate import evaluate_folders
 from unetkit.predict import intervals as module
 from unetkit.predict.finished import Finished

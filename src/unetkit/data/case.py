@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from unetkit.data.formats.base import AS_THEY_ARE, Reading
 from unetkit.data.formats.order import natural_key
-from unetkit.data.labels.words import WordLabel
 
 Source: TypeAlias = Path | NDArray[Any]
 """A file, or an array in memory."""
@@ -36,6 +35,18 @@ class ObjectFiles:
     """A mask in several files, one for each object: other than 0 where the object is."""
 
     files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WordLabel:
+    """The label of a signal, in words. path: of the intervals, the EDF, the annotation or the table that holds it.
+
+    values: what each word of the set is in numbers. width: seconds that a beat is given, of beat annotations.
+    """
+
+    path: Path
+    values: tuple[tuple[str, int], ...]
+    width: float | None = None
 
 
 Annotation: TypeAlias = Path | NDArray[Any] | ClassFiles | ObjectFiles | WordLabel

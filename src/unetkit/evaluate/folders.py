@@ -15,14 +15,14 @@ from pydantic import Field
 from unetkit.core.config import Config
 from unetkit.core.errors import DataError, PlanError, nearest
 from unetkit.core.events import Done, Event, Progress, Started, Warned, drain
-from unetkit.data.case import IGNORE, Case
+from unetkit.data.case import IGNORE, Case, WordLabel
 from unetkit.data.doctor.places import apart
 from unetkit.data.formats import AS_THEY_ARE, Reading, open_image, stem, suffix, suffixes
 from unetkit.data.formats.signals.rows import is_mask_table
 from unetkit.data.labels.legend import UNANNOTATED, Legend
 from unetkit.data.labels.masks import case_mask, encode
 from unetkit.data.labels.survey import infer_legend
-from unetkit.data.labels.words import WordLabel, read_prediction_rows
+from unetkit.data.labels.words import read_prediction_rows
 from unetkit.data.sizes import extent, units
 from unetkit.evaluate.objects import scores_of_objects
 from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from unetkit.core.errors import DataError, nearest
-from unetkit.data.case import Case, Discovery
+from unetkit.data.case import Case, Discovery, WordLabel
 from unetkit.data.formats import AS_THEY_ARE, Reading, stem
 from unetkit.data.formats.signals.annotators import (
     NORMAL,
@@ -23,7 +23,7 @@ from unetkit.data.formats.signals.annotators import (
 )
 from unetkit.data.formats.signals.mark_files import read_marks
 from unetkit.data.formats.signals.records import UNMARKED, WAVES, lead_names, segment_headers, wave_files
-from unetkit.data.labels.words import WordLabel, numbered
+from unetkit.data.labels.words import numbered
 
 # of several annotators, those whose marks are most of a segmentation, then the usual name of a reference
 _KINDS: tuple[Kind, ...] = ("waves", "rhythms", "flutter", "beats")

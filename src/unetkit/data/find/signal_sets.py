@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from unetkit.core.errors import DataError
-from unetkit.data.case import Case, Discovery, make_discovery
+from unetkit.data.case import Case, Discovery, WordLabel, make_discovery
 from unetkit.data.find.pairs import Named, folder_role, pair, split_of
 from unetkit.data.formats import (
     ImageInfo,
@@ -32,7 +32,7 @@ from unetkit.data.formats.signals.mark_files import read_marks
 from unetkit.data.formats.signals.records import is_wave_file
 from unetkit.data.formats.signals.rows import is_mask_table
 from unetkit.data.formats.signals.signal_tables import has_label, is_signal_table
-from unetkit.data.labels.words import WordLabel, are_words, numbered, read_words
+from unetkit.data.labels.words import are_words, numbered, read_words
 
 EDF = (".edf", ".bdf")
 TABLES = (".csv", ".tsv")

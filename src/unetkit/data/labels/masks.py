@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetkit.core.closing import Closing
 from unetkit.core.errors import DataError
 from unetkit.core.region import Region
-from unetkit.data.case import Case, ClassFiles, ObjectFiles
+from unetkit.data.case import Case, ClassFiles, ObjectFiles, WordLabel
 from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image, suffixes
 from unetkit.data.formats.maps.vector import is_vector, open_vector
 from unetkit.data.formats.signals.intervals import is_interval_table, read_intervals
@@ -21,7 +21,7 @@ from unetkit.data.labels.label_files import open_class_files, open_object_files
 from unetkit.data.labels.legend import Label, Legend
 from unetkit.data.labels.mask_files import MaskReader, RawMask, array_mask, drawn_mask, open_mask_file
 from unetkit.data.labels.parts import in_legend
-from unetkit.data.labels.words import WordLabel, read_word_label
+from unetkit.data.labels.words import read_word_label
 from unetkit.data.source import image_info
 
 Array: TypeAlias = NDArray[Any]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.errors import DataError
+from unetkit.data.case import UNLABELLED, WordLabel
 from unetkit.data.formats.base import AS_THEY_ARE, ImageInfo
 from unetkit.data.formats.order import natural_key
 from unetkit.data.formats.signals.intervals import (
@@ -27,26 +28,13 @@ from unetkit.data.formats.signals.intervals import (
 )
 from unetkit.data.formats.signals.rows import read_named_mask_rows
 from unetkit.data.formats.table import split_address
+from unetkit.data.labels.legend import UNANNOTATED
 
 BACKGROUND = ("background", "none", "nothing", "bg")
 """Words for the class that has the value 0, in lower case."""
-UNJUDGED = ("ignore", "unlabelled", "unlabeled", "unannotated", "unmarked", "void")
+UNJUDGED = (*UNLABELLED, "unmarked")
 """Words for what nobody judged, in lower case; so is what ends in a question mark ("Sleep stage ?")."""
-UNANNOTATED = -(1 << 31)
-"""Value of samples that nobody judged."""
 _WHOLE = re.compile(r"[+-]?\d+(?:\.0*)?")
-
-
-@dataclass(frozen=True, slots=True)
-class WordLabel:
-    """The label of a signal, in words. path: of the intervals, the EDF, the annotation or the table that holds it.
-
-    values: what each word of the set is in numbers. width: seconds that a beat is given, of beat annotations.
-    """
-
-    path: Path
-    values: tuple[tuple[str, int], ...]
-    width: float | None = None
 
 
 def read_words(path: Path, info: ImageInfo | None, width: float | None = None) -> Words:
