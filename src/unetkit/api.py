@@ -29,7 +29,8 @@ from unetkit.metrics.scores import Scores
 from unetkit.nets.reduced import prune as pruned
 from unetkit.plan.make import Planned
 from unetkit.plan.own import code_of
-from unetkit.plan.plan import Plan, PostPlan, Request
+from unetkit.plan.parts import PostPlan
+from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions

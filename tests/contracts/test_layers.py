@@ -17,6 +17,7 @@ LIGHT = [
     "nets.geometry",
     "plan.plan",
     "plan.rules",
+    "plan.training",
     "report.page",
     "evaluate",
 ]

@@ -15,7 +15,7 @@ from unetkit.core.region import Region
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.metrics.instances import image_scores, object_scores
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 from unetkit.predict.finished import Finished
 from unetkit.predict.post.clean import _postprocessed
 from unetkit.predict.post.room import Room

@@ -9,7 +9,8 @@ from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.spec import NetSpec
 from unetkit.plan import budget, sizing
 from unetkit.plan.budget import Arithmetic, Candidate, candidate_for_steps, choose_capacity
-from unetkit.plan.plan import DataPlan, Plan, Request, SamplingPlan
+from unetkit.plan.parts import SamplingPlan
+from unetkit.plan.plan import DataPlan, Plan, Request
 
 CPU = Arithmetic("cpu", "fp32", "contiguous", 1)
 CANDIDATES = [

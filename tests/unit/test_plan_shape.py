@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from unetkit.nets.geometry import geometry
 from unetkit.nets.presets import PRESETS, preset
-from unetkit.plan import preparing, rules, shape
+from unetkit.plan import augmenting, preparing, rules, shape, training
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 
 
@@ -44,7 +44,7 @@ def test_thick_slices_are_halved_when_the_others_are_as_coarse() -> None:
     steps = [net.stride(level) for level in range(net.levels - 1)]
     assert steps[:2] == [(1, 2, 2), (1, 2, 2)]
     assert shape.takes(shape.fitted(size, net), geometry(net))
-    plan, why = rules.augment(known, size)
+    plan, why = augmenting.augment(known, size)
     assert plan.aspect == (5.0, 1.0, 1.0)
     assert plan.flip is False
     assert "may be classes of their own" in why["augment.flip"]
@@ -65,7 +65,7 @@ def test_signals_have_long_patches_and_coarse_levels_that_stay_narrow() -> None:
     assert size == (2048,)
     net = rules.network(known, 4, 1, 16, size, stem)
     assert net.channels == (16, 32, 64, 64, 64, 64, 64)
-    plan, _ = rules.augment(known, size)
+    plan, _ = augmenting.augment(known, size)
     assert (plan.flip, plan.elastic, plan.gamma, plan.scale) == (False, 0, 0, 0.15)
     prepared, _ = preparing.prepare(known)
     assert (prepared.colour, prepared.method) == ("grey", "zscore")
@@ -74,7 +74,7 @@ def test_signals_have_long_patches_and_coarse_levels_that_stay_narrow() -> None:
 def test_rare_classes_of_volumes_weigh_no_more_beside_dice() -> None:
     known = facts((35, 51, 35))
     classes = tuple(c.model_copy(update={"fraction": f}) for c, f in zip(known.classes, (0.99, 0.01), strict=True))
-    plan, why = rules.loss(known.model_copy(update={"classes": classes}))
+    plan, why = training.loss(known.model_copy(update={"classes": classes}))
     assert plan.class_weights is None
     assert "too large in volumes" in why["loss.class_weights"]
 
@@ -84,8 +84,8 @@ def test_integers_are_looked_up_and_only_cropped() -> None:
     prepared, why = preparing.prepare(known, vocabulary=100)
     assert (prepared.colour, prepared.normalise, prepared.channels) == ("tokens", "none", 1)
     assert "integers below 100" in why["prepare.colour"]
-    plan, _ = rules.augment(known, (2048,), vocabulary=100)
-    assert plan == rules.STILL
+    plan, _ = augmenting.augment(known, (2048,), vocabulary=100)
+    assert plan == augmenting.STILL
 
 
 @settings(deadline=None, max_examples=40)
@@ -133,6 +133,6 @@ def test_what_is_cut_of_a_preset_is_said() -> None:
     ("changes", "rate"), [({}, 2e-3), ({"norm": "none"}, 1e-3), ({"bottleneck": "transformer"}, 1e-3)]
 )
 def test_the_learning_rate_follows_what_keeps_feature_maps_in_bounds(changes: dict[str, str], rate: float) -> None:
-    plan, why = rules.optim(1000, preset("unet").spec.replace(dict(changes)))
+    plan, why = training.optim(1000, preset("unet").spec.replace(dict(changes)))
     assert plan.lr == rate
     assert why["optim.lr"]

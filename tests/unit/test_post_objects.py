@@ -18,7 +18,7 @@ from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.legend import Legend, LegendClass
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 from unetkit.predict.decide import of_objects
 from unetkit.predict.finished import Finished
 from unetkit.predict.options import OutputOptions

@@ -19,7 +19,7 @@ from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import plan_jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unetkit.plan import preparing, rules, shape
+from unetkit.plan import preparing, rules, shape, training
 from unetkit.plan.fingerprint import CaseFacts, ClassFacts, Fingerprint
 
 
@@ -70,17 +70,17 @@ def test_patch_and_depth_fit_the_images(side: int, stem: int, patch: int, levels
 
 def test_rare_classes_are_met_more_often_and_weigh_more() -> None:
     rare = facts(fractions=(0.99, 0.01))
-    assert rules.sampling(rare, (256, 256), 4)[0].oversample == 0.5
-    assert rules.sampling(facts(), (256, 256), 4)[0].oversample == 0.25
-    weights = rules.loss(rare)[0].class_weights
+    assert training.sampling(rare, (256, 256), 4)[0].oversample == 0.5
+    assert training.sampling(facts(), (256, 256), 4)[0].oversample == 0.25
+    weights = training.loss(rare)[0].class_weights
     assert weights is not None
     assert weights[1] > weights[0] > 0
     assert sum(weights) / 2 == pytest.approx(1, abs=0.01)
-    assert rules.loss(facts())[0].class_weights is None
+    assert training.loss(facts())[0].class_weights is None
 
 
 def test_a_class_that_never_occurs_weighs_nothing() -> None:
-    weights = rules.loss(facts(fractions=(0.98, 0.02, 0.0), thickness=(9.0, 9.0, None)))[0].class_weights
+    weights = training.loss(facts(fractions=(0.98, 0.02, 0.0), thickness=(9.0, 9.0, None)))[0].class_weights
     assert weights is not None
     assert weights[2] == 0.0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unetkit.plan.plan import BudgetPlan, OptimPlan
+from unetkit.plan.parts import BudgetPlan, OptimPlan
 from unetkit.train.schedule import PATIENCE, STABLE, Schedule
 
 OPTIM = OptimPlan(lr=1.0, warmup=0.1)

@@ -15,7 +15,7 @@ from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.budget import Arithmetic, place
-from unetkit.plan.plan import OptimPlan
+from unetkit.plan.parts import OptimPlan
 from unetkit.train.loop import spread
 from unetkit.train.optim import Average, make_optimiser
 from unetkit.train.state import Position, load_state, read_position, save_state

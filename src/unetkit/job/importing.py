@@ -24,7 +24,8 @@ from unetkit.nets.matching import Matching, fill, infer, match, patterns, with_a
 from unetkit.nets.presets import preset
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.weights import save_weights
-from unetkit.plan.plan import DataPlan, Plan, Request, SamplingPlan
+from unetkit.plan.parts import SamplingPlan
+from unetkit.plan.plan import DataPlan, Plan, Request
 from unetkit.predict.load import PLAN, WEIGHTS
 
 RECORD = "import.json"

@@ -15,7 +15,7 @@ from unetkit.core.machine import cores, free_memory, processor
 from unetkit.losses.expression import make_loss
 from unetkit.nets.build import UNet, build, centred
 from unetkit.nets.spec import NetSpec
-from unetkit.plan.plan import Layout, MachinePlan, Precision
+from unetkit.plan.parts import Layout, MachinePlan, Precision
 
 # Share of the budget that timing may take.
 TIMING_SHARE = 0.04

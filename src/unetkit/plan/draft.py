@@ -13,10 +13,11 @@ from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.sizes import units
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec
-from unetkit.plan import objects, preparing, rules, shape, view
+from unetkit.plan import augmenting, objects, preparing, rules, shape, training, view
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.own import asked_network, pinned
-from unetkit.plan.plan import BudgetPlan, DataPlan, Plan, PredictPlan, Request
+from unetkit.plan.parts import BudgetPlan, PredictPlan
+from unetkit.plan.plan import DataPlan, Plan, Request
 from unetkit.plan.start import begun, prepared_as
 
 # At least so far apart are validations: they should not take the time that training needs.
@@ -64,9 +65,9 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
     patch = shape.fitted(size, net)
     if isinstance(net.topology, str):  # of a network of the user's own nothing is known
         why["net.channels"] = "; ".join(filter(None, (cut, shape.levels_text(patch, net))))
-    sampling, why_sampling = rules.sampling(facts, patch, rules.capacities(net)[1][1])
-    loss, why_loss = rules.loss(facts)
-    augment, why_augment = rules.augment(facts, size, vocabulary, look)
+    sampling, why_sampling = training.sampling(facts, patch, rules.capacities(net)[1][1])
+    loss, why_loss = training.loss(facts)
+    augment, why_augment = augmenting.augment(facts, size, vocabulary, look)
     predict, why["predict.tta"] = _predict(facts, augment)
     post, why_post = objects.post(own, legend)
     predict = predict.model_copy(update={"post": post})
@@ -79,7 +80,7 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
         sampling=sampling,
         loss=loss,
         augment=augment,
-        optim=rules.optim(None, net)[0],
+        optim=training.optim(None, net)[0],
         budget=budget,
         predict=predict,
         seed=request.seed,

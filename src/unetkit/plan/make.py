@@ -24,22 +24,12 @@ from unetkit.data.prepared.statistics import MOST_SAMPLES, SAMPLES, Pixels
 from unetkit.losses.expression import make_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import reference
-from unetkit.plan import rules, shape
+from unetkit.plan import shape, training
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.draft import draft, with_settings
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
-from unetkit.plan.plan import (
-    SETTABLE,
-    BudgetPlan,
-    DataPlan,
-    LossPlan,
-    MachinePlan,
-    OptimPlan,
-    Plan,
-    PredictPlan,
-    Request,
-    SamplingPlan,
-)
+from unetkit.plan.parts import BudgetPlan, LossPlan, MachinePlan, OptimPlan, PredictPlan, SamplingPlan
+from unetkit.plan.plan import SETTABLE, DataPlan, Plan, Request
 from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
@@ -88,7 +78,7 @@ def make_plan(
     finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
     plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0))
-    optim, why_optim = rules.optim(capacity.steps, plan.net)
+    optim, why_optim = training.optim(capacity.steps, plan.net)
     free = {name: getattr(optim, name) for name in ("ema", "lr") if f"optim.{name}" not in settings}
     plan = plan.model_copy(update={"optim": plan.optim.model_copy(update=free)})
     for name, reason in why_capacity.items():

@@ -7,7 +7,7 @@ import math
 from unetkit.data.labels.legend import Legend
 from unetkit.data.sizes import units
 from unetkit.plan.fingerprint import Fingerprint
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 
 # Of the size of the smallest objects of the masks, so much must a predicted one have.
 LEAST = 0.5

@@ -1,17 +1,13 @@
-"""The rules: pure functions from the fingerprint and the request to a value and the reason for it, in one sentence."""
+"""The rules of the network: pure functions from the fingerprint and the request to a value and a reason in one
+sentence. Those of training are in `training.py`, those of random changes in `augmenting.py`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-from unetkit.augment.plan import AugmentPlan
-from unetkit.data.prepared.grid import THICK
 from unetkit.data.sizes import units
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.fingerprint import Fingerprint
-from unetkit.plan.plan import LossPlan, OptimPlan, SamplingPlan
 from unetkit.plan.shape import UNEQUAL, kernels, strides
 from unetkit.plan.view import Look
 
@@ -21,8 +17,6 @@ THIN = 3.0
 BULKY = 48.0
 # The same beside images, where the stem has two steps: from this thickness on, half resolution.
 HALVED = {1: 12.0, 3: 8.0}
-# A class below this share is met more often, and weighs more.
-RARE = 0.05
 
 
 # Width of the finest level, batch, and the fewest steps with which they are worth their cost, in rising cost, by number
@@ -72,108 +66,6 @@ def _resolution_beside_images(ndim: int, name: str, thickness: float) -> tuple[i
     return 2, f"'{name}', the thinnest, is about {thickness:.0f} {unit} thick: half resolution inside sees it whole"
 
 
-def sampling(facts: Fingerprint, patch: tuple[int, ...], batch: int) -> tuple[SamplingPlan, dict[str, str]]:
-    """Patch, batch and how often rare classes are met."""
-    seen = [c for c in facts.classes if c.cases]
-    rarest = min(seen, key=lambda c: c.fraction, default=None)
-    if rarest is not None and rarest.fraction < RARE:
-        share, why = (
-            0.5,
-            f"'{rarest.name}' covers {rarest.fraction:.1%} of the {units(facts.ndim)}: half of the patches look for"
-            " rare classes",
-        )
-    else:
-        share, why = 0.25, "no class is rare: a quarter of the patches is centred on a class, the rest anywhere"
-    return SamplingPlan(patch=patch, batch=batch, oversample=share), {"sampling.oversample": why}
-
-
-def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
-    """Cross-entropy and Dice; class weights where a class is rare."""
-    fractions = np.array([c.fraction for c in facts.classes])
-    reasons = {
-        "loss.terms": "cross-entropy is right per pixel, Dice per structure; the sum trains steadily on few images"
-    }
-    if facts.ndim == 3:
-        # hippocampi at equal steps: a Dice of 0.875 without weights, 0.866 with them; what was found was too large
-        reasons["loss.class_weights"] = "Dice sees to small structures; weights make them too large in volumes"
-        return LossPlan(), reasons
-    occurring = fractions[fractions > 0]
-    if len(occurring) and occurring.min() < RARE:
-        # fourth root: a class a hundred times rarer weighs about three times as much
-        weights = np.where(fractions > 0, np.maximum(fractions, 1e-4) ** -0.25, 0.0)
-        weights = weights / weights[fractions > 0].mean()
-        reasons["loss.class_weights"] = "rare classes weigh more (fourth root of one over their share)"
-        return LossPlan(class_weights=tuple(round(float(w), 3) for w in weights)), reasons
-    reasons["loss.class_weights"] = f"every class covers at least {RARE:.0%} of the pixels"
-    return LossPlan(), reasons
-
-
-def augment(
-    facts: Fingerprint, patch: Sequence[int], vocabulary: int = 0, look: Look | None = None
-) -> tuple[AugmentPlan, dict[str, str]]:
-    """Strengths of the random changes."""
-    if vocabulary:
-        return STILL, {"augment.noise": "integers stand for themselves: nothing is changed but where a patch is taken"}
-    if facts.ndim == 1:
-        return _augment_signals()
-    n = len(facts.cases)
-    thin = min((c.thickness for c in facts.classes if c.thickness is not None), default=8.0)
-    # displacements larger than a structure tear it; few images need more change than many
-    elastic = round(min(8.0, max(1.0, 0.75 * thin)) * (1.0 if n < 100 else 0.5), 1)
-    if facts.ndim == 3:
-        return _augment_volumes(facts, elastic, thin, patch, look)
-    reasons = {
-        "augment.elastic": f"{n} images; the thinnest structure is about {thin:.0f} pixels, so bends stay below it",
-        "augment.rotate": "nothing in the data tells up from down; set augment.rotate, turn and flip where it does",
-    }
-    plan = AugmentPlan(elastic=elastic, elastic_spacing=max(16, patch[0] // 8))
-    if n >= 100:
-        plan = plan.model_copy(update={"scale": 0.2})
-    return plan, reasons
-
-
-STILL = AugmentPlan(
-    flip=False, turn=False, rotate=0, scale=0, stretch=0, elastic=0, brightness=0, contrast=0, gamma=0, noise=0, blur=0
-)
-
-
-def _augment_signals() -> tuple[AugmentPlan, dict[str, str]]:
-    changes = {"scale": 0.15, "brightness": 0.3, "contrast": 0.3, "noise": 0.1, "blur": 1.0}
-    return STILL.model_copy(update=changes), {
-        "augment.flip": "time has a direction",
-        "augment.scale": "the same rhythm comes faster and slower, by up to a sixth",
-        "augment.contrast": "gain, baseline and noise differ between recordings",
-    }
-
-
-def _augment_volumes(
-    facts: Fingerprint, elastic: float, thin: float, patch: Sequence[int], look: Look | None
-) -> tuple[AugmentPlan, dict[str, str]]:
-    aspect = facts.aspect()
-    fixed = [a for a in range(3) if aspect[a] >= THICK or (look is not None and a == look.axis)]
-    # what a coarse grid of displacements is to span: the whole median volume, of slices the patch
-    spanned = [n for a, n in enumerate(patch) if a not in fixed] if fixed else facts.median_size()
-    plan = AugmentPlan(
-        flip=False,
-        turn=False,
-        rotate=15.0,
-        scale=0.2,
-        elastic=min(elastic, 3.0),
-        elastic_spacing=max(8, min(spanned, default=0) // 4),
-        fixed=tuple(fixed),
-        aspect=() if set(aspect) == {1.0} else aspect,
-        brightness=0.2,
-        noise=0.1,
-    )
-    reasons = {"augment.fixed": "slices are thick: turned, scaled and bent in their plane alone"} if fixed else {}
-    return plan, reasons | {
-        "augment.flip": "volumes are taken to lie alike: front and back, left and right may be classes of their own;"
-        " set augment.flip where they are not",
-        "augment.rotate": "subjects lie a little tilted, not upside down",
-        "augment.elastic": f"{len(facts.cases)} volumes; the thinnest structure is about {thin:.0f} voxels",
-    }
-
-
 def network(
     facts: Fingerprint,
     classes: int,
@@ -208,17 +100,6 @@ def capacities(net: NetSpec) -> tuple[tuple[int, int, int], ...]:
 def widths(width: int, levels: int, ndim: int) -> tuple[int, ...]:
     """Widths of all levels, from that of the finest."""
     return tuple(width * min(2**level, WIDEST[ndim]) for level in range(levels))
-
-
-def optim(steps: int | None, net: NetSpec) -> tuple[OptimPlan, dict[str, str]]:
-    """Optimiser settings for a schedule of about `steps` steps of this network."""
-    # the average looks back over about 3 % of the schedule
-    memory = 100 if steps is None else min(max(0.03 * steps, 10), 500)
-    rate, why = learning_rate(net)
-    return OptimPlan(lr=rate, ema=round(1 - 1 / memory, 4)), {
-        "optim.lr": why,
-        "optim.ema": f"the weights are averaged over about {memory:.0f} steps, which evens out the last small batches",
-    }
 
 
 def learning_rate(net: NetSpec) -> tuple[float, str]:

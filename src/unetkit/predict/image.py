@@ -19,7 +19,7 @@ from unetkit.data.formats import ImageInfo, ImageReader
 from unetkit.data.formats.maps.geotiff import valid
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
 from unetkit.predict.finished import Finished
 from unetkit.predict.forecast import RESULT

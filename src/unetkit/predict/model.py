@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import UNet
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unetkit.nets.build import UNet
-from unetkit.plan.plan import OptimPlan
+from unetkit.plan.parts import OptimPlan
 
 
 def make_optimiser(net: nn.Module, plan: OptimPlan) -> torch.optim.AdamW:

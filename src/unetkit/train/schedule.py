@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from unetkit.plan.plan import BudgetPlan, OptimPlan
+from unetkit.plan.parts import BudgetPlan, OptimPlan
 
 # Without a budget: the share of the time that the learning rate stays up; the rest it falls (Hägele 2024, section 3).
 STABLE = 0.75

@@ -22,7 +22,7 @@ from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.borders import BORDER, INSIDE
 from unetkit.data.labels.legend import Legend
-from unetkit.plan.plan import PostPlan
+from unetkit.plan.parts import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.post.components import Parts, Values, components
 from unetkit.predict.post.flood import flooded, relief_of_labels
