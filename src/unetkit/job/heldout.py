@@ -93,7 +93,8 @@ def _truth(case: Case, legend: Legend) -> tuple[NDArray[np.uint8], NDArray[np.ge
 def _reading(path: Path) -> Callable[[], NDArray[np.float32]]:
     def read() -> NDArray[np.float32]:
         kept_KX = np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.maximum(kept_KX.astype(np.float32), LEAST)
+        found_KX: NDArray[np.float32] = np.maximum(kept_KX.astype(np.float32), np.float32(LEAST))
+        return found_KX
 
     return read
 
