@@ -182,3 +182,16 @@ def test_validation_on_the_way_looks_at_cases_from_all_over_the_set() -> None:
     cases = [PreparedCase(str(k), nothing[None], nothing, {}) for k in range(10)]
     assert [case.id for case in spread(cases, 4)] == ["0", "2", "5", "7"]
     assert spread(cases, 10) == spread(cases, 16) == cases
+
+
+def test_what_is_learnt_beside_the_labels_is_added_to_the_loss() -> None:
+    loss, (image, label) = make_loss("ce", 2), batch()
+    both, alone = build(SPEC, seed=1), build(SPEC, seed=1)
+    also = lambda: 0.5 * both(image).square().mean()  # noqa: E731
+    value = train_step(both, make_optimiser(both, OptimPlan()), loss, image, label, CPU, 1e9, also=also)
+    output = alone(image)
+    expected = loss(output, label) + 0.5 * output.square().mean()
+    expected.backward()
+    assert value == pytest.approx(float(expected.detach()), rel=1e-5)
+    for a, b in zip(both.parameters(), alone.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]

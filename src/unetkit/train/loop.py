@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ from unetkit.train.log import EventLog
 from unetkit.train.optim import Average, make_optimiser
 from unetkit.train.schedule import Schedule
 from unetkit.train.state import Position, load_state, read_position, save_state
-from unetkit.train.step import Batches, train_step
+from unetkit.train.step import Also, Batches, train_step
 from unetkit.train.validate import validate
 
 BEST, LAST = "weights.safetensors", "last.safetensors"
@@ -55,10 +56,12 @@ def fit(
     log: EventLog,
     should_stop: Callable[[], bool] = lambda: False,
     reserve: float = 0.0,
+    also: Also | None = None,
 ) -> Generator[Event, None, Outcome]:
     """Train `plan` in the folder `run` (held by the caller) until its budget is spent or `should_stop()` says so.
 
-    `reserve`: seconds of a budget in minutes that were, or will be, spent outside this loop.
+    `reserve`: seconds of a budget in minutes that were, or will be, spent outside this loop. `also`: what is learnt
+    from beside the labels.
     Raises RunError: the saved state belongs to another plan or is damaged; the loss is no longer a number.
     """
     arithmetic = arithmetic_of(plan.machine)
@@ -138,9 +141,19 @@ def fit(
             break
         for group in optimiser.param_groups:
             group["lr"] = schedule.learning_rate(fraction)
-        image_BCX, label_BX = batches(now["step"])
+        batch = batches(now["step"])
         with _dropout_from(plan, now["step"]):
-            value = train_step(net, optimiser, loss, image_BCX, label_BX, arithmetic, plan.optim.clip, plan.loss.scales)
+            value = train_step(
+                net,
+                optimiser,
+                loss,
+                image_BCX,
+                label_BX,
+                arithmetic,
+                plan.optim.clip,
+                plan.loss.scales,
+                None if also is None else partial(also.loss, net, average.net, now["step"], fraction),
+            )
         if not math.isfinite(value):
             raise RunError(
                 f"{run}: the loss is no longer a number at step {now['step']}; the last state is kept;"

@@ -7,13 +7,14 @@ before it ran in this process or in one that was killed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unetkit.augment.apply import augment
+from unetkit.augment.apply import Augmented, augment
 from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
 from unetkit.data.prepared.patches import PatchSampler, Pixels, PreparedCase
@@ -21,6 +22,18 @@ from unetkit.losses.expression import Loss
 from unetkit.nets.build import UNet, centred
 from unetkit.plan.budget import Arithmetic, autocast, memory_format
 from unetkit.plan.plan import Plan
+
+
+class Also(Protocol):
+    """What a run learns from beside its labels (unlabelled images, for example)."""
+
+    def loss(self, net: UNet, average: UNet, step: int, fraction: float) -> Tensor | None:
+        """What is added to the loss of step number `step` (from 0), a float32 scalar; None: nothing.
+
+        net: what learns, in training mode. average: its running average, in evaluation mode, without gradients.
+        fraction: share of the budget that is spent, in [0, 1]. What is random comes from a key (`core/rng.py`).
+        """
+        ...
 
 
 class Batches:
@@ -33,8 +46,8 @@ class Batches:
         self.images = [_tensor(case.image_CX) for case in self.cases]
         self.labels = [_tensor(case.label_X) for case in self.cases]
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """image_BCX float32 and label_BX uint8 of `step`."""
+    def __call__(self, step: int) -> Augmented:
+        """The batch of `step`."""
         batch = range(self.plan.sampling.batch)
         chosen = [self.sampler.choose(step, index) for index in batch]
         return augment(
@@ -61,8 +74,12 @@ def train_step(
     arithmetic: Arithmetic,
     clip: float,
     scales: Sequence[float] | None = None,
+    also: Callable[[], Tensor | None] | None = None,
 ) -> float:
-    """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision."""
+    """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision.
+
+    also: gives what is added to the loss, or None. It is called when the network's own feature maps are free again.
+    """
     device = next(net.parameters()).device
     image_BCX = image_BCX.to(device, memory_format=memory_format(arithmetic, image_BCX.ndim - 2))
     label_BX = label_BX.to(device)
@@ -71,6 +88,10 @@ def train_step(
     value = supervise(loss, output, label_BX, net.geometry.strides, scales)
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
+    added = None if also is None else also()
+    if added is not None:
+        torch.autograd.backward(added)
+        value = value.detach() + added.detach()
     torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     optimiser.step()
     return float(value.detach())
