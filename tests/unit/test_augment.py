@@ -40,7 +40,8 @@ def scene(ndim: int, n: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Te
 def test_nothing_drawn_is_a_plain_crop(ndim: int) -> None:
     image, label = scene(ndim)
     patch = (16,) * ndim
-    out, mask = augment([image], [label], [(12,) * ndim], patch, OFF, [np.random.default_rng(0)])
+    done = augment([image], [label], [(12,) * ndim], patch, OFF, [np.random.default_rng(0)])
+    out, mask = done.image_BCX, done.label_BX
     inner = [slice(4, 20)] * ndim
     assert torch.equal(out[0], image[(slice(None), *inner)])
     assert torch.equal(mask[0], label[tuple(inner)])
@@ -100,7 +101,8 @@ def test_one_warp_equals_sampling_at_the_composed_places(ndim: int) -> None:
 def test_codes_of_integers_are_copied_exactly_even_where_they_are_mirrored() -> None:
     codes = torch.from_numpy(np.random.default_rng(0).integers(0, 60_000, 70_001))
     label = (codes % 7).to(torch.uint8)
-    out, mask = augment([codes.float()[None]], [label], [(69_990,)], (65,), OFF, [np.random.default_rng(0)])
+    done = augment([codes.float()[None]], [label], [(69_990,)], (65,), OFF, [np.random.default_rng(0)])
+    out, mask = done.image_BCX, done.label_BX
     expected = np.pad(codes.numpy(), 100, mode="reflect")[100 + 69_958 : 100 + 70_023]
     assert np.array_equal(out[0, 0].numpy(), expected)
     assert np.array_equal(mask[0].numpy(), expected % 7)
@@ -156,7 +158,8 @@ def test_images_of_different_sizes_and_one_pixel_make_one_batch() -> None:
     images, labels = [p[0] for p in pairs], [p[1] for p in pairs]
     plan = AugmentPlan()
     generators = [numpy_generator(0, i) for i in range(3)]
-    out, mask = augment(images, labels, [(0, 0), (2, 2), (20, 20)], (16, 16), plan, generators)
+    done = augment(images, labels, [(0, 0), (2, 2), (20, 20)], (16, 16), plan, generators)
+    out, mask = done.image_BCX, done.label_BX
     assert out.shape == (3, 1, 16, 16)
     assert torch.isfinite(out).all()
     assert set(mask[0].unique().tolist()) == set(labels[0].unique().tolist())
@@ -168,8 +171,8 @@ def test_a_sample_depends_on_its_own_generator_alone() -> None:
     two = [numpy_generator(0, i) for i in (5, 6)]
     pair = augment([image] * 2, [label] * 2, [(30, 30)] * 2, (16, 16), plan, two)
     alone = augment([image], [label], [(30, 30)], (16, 16), plan, [numpy_generator(0, 6)])
-    assert torch.equal(pair[0][1:], alone[0])
-    assert torch.equal(pair[1][1:], alone[1])
+    assert torch.equal(pair.image_BCX[1:], alone.image_BCX)
+    assert torch.equal(pair.label_BX[1:], alone.label_BX)
 
 
 def test_the_images_themselves_are_left_as_they_are() -> None:

@@ -71,9 +71,8 @@ def test_training_sees_the_same_wherever_the_pixels_are(tmp_path: Path) -> None:
         pixels = [(_tensor(c.image_CX), _tensor(c.label_X)) for c, _ in chosen]
         generators = [numpy_generator(0, k) for k in range(3)]
         centres = [centre for _, centre in chosen]
-        return list(
-            augment([i for i, _ in pixels], [x for _, x in pixels], centres, (64, 64), AugmentPlan(), generators)
-        )
+        done = augment([i for i, _ in pixels], [x for _, x in pixels], centres, (64, 64), AugmentPlan(), generators)
+        return [done.image_BCX, done.label_BX]
 
     image, label = batches()
     for where in ({"limit": 0}, {"limit": 0, "keep": "originals"}):
