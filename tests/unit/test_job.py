@@ -76,7 +76,7 @@ def test_the_same_request_in_steps_decides_alike(tmp_path: Path) -> None:
             {"settings": {"optimm.lr": "1"}},
             PlanError,
             "--set optimm.lr: only these parts of a plan can be set: prepare, net, augment, loss, sampling, optim,"
-            " budget, machine, predict; did you mean 'optim'?",
+            " learn, budget, machine, predict; did you mean 'optim'?",
         ),
         ({"settings": {"optim.lr": "-1"}}, PlanError, "--set: 'optim.lr': input should be greater than 0"),
         ({"settings": {"loss.terms": "ce + dise"}}, PlanError, "there is no loss 'dise'"),

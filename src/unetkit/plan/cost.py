@@ -46,6 +46,7 @@ def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
     step = capacity.step
     if step is None:
         step = seconds_per_step(plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(plan.machine), 0)
+    step *= plan.learn.step_cost
     seconds = None if plan.budget.minutes is None else 60 * plan.budget.minutes
     if plan.budget.steps is not None:
         seconds = step * plan.budget.steps

@@ -13,7 +13,7 @@ from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.sizes import units
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import NetSpec
-from unetkit.plan import augmenting, objects, preparing, rules, shape, training, view
+from unetkit.plan import augmenting, learning, objects, preparing, rules, shape, training, view
 from unetkit.plan.fingerprint import Fingerprint
 from unetkit.plan.own import asked_network, pinned
 from unetkit.plan.parts import BudgetPlan, PredictPlan
@@ -72,6 +72,7 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
     post, why_post = objects.post(own, legend)
     predict = predict.model_copy(update={"post": post})
     budget, why_budget = _budget(request, facts.ndim)
+    learn, why_learn = learning.learn(data.unlabelled, request.unlabelled or "", data.cases)
     plan = Plan(
         request=request,
         data=data,
@@ -81,11 +82,12 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
         loss=loss,
         augment=augment,
         optim=training.optim(None, net)[0],
+        learn=learn,
         budget=budget,
         predict=predict,
         seed=request.seed,
     )
-    return plan, why | why_start | why_sampling | why_loss | why_augment | why_post | why_budget
+    return plan, why | why_start | why_sampling | why_loss | why_augment | why_post | why_budget | why_learn
 
 
 def _look(facts: Fingerprint, request: Request, net: NetSpec | None = None) -> view.Look:

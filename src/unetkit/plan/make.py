@@ -28,6 +28,7 @@ from unetkit.plan import shape, training
 from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.draft import draft, with_settings
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
+from unetkit.plan.learning import LearnPlan
 from unetkit.plan.parts import BudgetPlan, LossPlan, MachinePlan, OptimPlan, PredictPlan, SamplingPlan
 from unetkit.plan.plan import SETTABLE, DataPlan, Plan, Request
 from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
@@ -77,7 +78,7 @@ def make_plan(
     plan, why_machine = yield from with_arithmetic(plan, request, candidates[min(1, len(candidates) - 1)])
     finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
-    plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0))
+    plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0) * plan.learn.labels_share)
     optim, why_optim = training.optim(capacity.steps, plan.net)
     free = {name: getattr(optim, name) for name in ("ema", "lr") if f"optim.{name}" not in settings}
     plan = plan.model_copy(update={"optim": plan.optim.model_copy(update=free)})
@@ -97,7 +98,14 @@ def make_plan(
 def _check_values(request: Request) -> None:
     """Refuse impossible values before the data are read, where one field alone can tell."""
     early = {name: value for name, value in request.settings.items() if name.split(".")[0] in _Part.model_fields}
-    _Part().override(early, "--set")
+    part = _Part().override(early, "--set")
+    if part.learn.masked > 0 and request.start is not None:
+        raise PlanError(
+            f"--start {request.start}: begins with what another run learnt, and --pretrain (learn.masked) with what"
+            " images alone teach; leave one of them out"
+        )
+    if part.learn.masked > 0 and request.minutes is None and request.steps is None:
+        raise PlanError("--pretrain (learn.masked) is a share of the budget; give one with --minutes or --steps")
 
 
 class _Part(Config):
@@ -105,6 +113,7 @@ class _Part(Config):
 
     augment: AugmentPlan = AugmentPlan()
     budget: BudgetPlan = BudgetPlan()
+    learn: LearnPlan = LearnPlan()
     loss: LossPlan = LossPlan()
     machine: MachinePlan = MachinePlan()
     optim: OptimPlan = OptimPlan()

@@ -18,6 +18,7 @@ from unetkit.data.formats.base import Reading
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.spec import NetSpec, reference
+from unetkit.plan.learning import LearnPlan
 from unetkit.plan.parts import (
     BudgetPlan,
     LossPlan,
@@ -44,6 +45,8 @@ class DataPlan(Config):
     """How images and masks were paired."""
     split: str = ""
     """Who trains and who validates, and why."""
+    unlabelled: int = Field(default=0, ge=0)
+    """Images without a mask that are learnt from as well."""
     synthetic: bool = False
 
 
@@ -83,6 +86,9 @@ class Request(Config):
     """Whether what does not fit in memory is copied, prepared, into the run folder; else it is read where it is."""
     start: str | None = None
     """The run folder whose network and weights training begins with."""
+    unlabelled: str | None = None
+    """Images without masks that are learnt from as well: a folder, a file or a pattern; the data folder itself (or
+    "samples", of samples in memory) means those of its images that have no mask."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     layout: Literal["auto", "contiguous", "channels_last"] = "auto"
     device: str = "auto"
@@ -147,6 +153,7 @@ class Plan(Config):
     loss: LossPlan = LossPlan()
     sampling: SamplingPlan = SamplingPlan()
     optim: OptimPlan = OptimPlan()
+    learn: LearnPlan = LearnPlan()
     budget: BudgetPlan = BudgetPlan()
     machine: MachinePlan = MachinePlan()
     predict: PredictPlan = PredictPlan()
@@ -182,6 +189,13 @@ class Plan(Config):
                 "net.heads: masks teach one set of classes, and this network has other tasks; train it in a loop of"
                 " your own (unetkit.UNet), or leave heads out"
             )
+        if self.learn.unlabelled > 0 and not self.data.unlabelled:
+            raise ValueError(
+                f"learn.unlabelled is {self.learn.unlabelled:g}, but there are no images without masks; name them with"
+                " --unlabelled"
+            )
+        if self.learn.masked > 0 and self.net.vocabulary:
+            raise ValueError("learn.masked: tokens stand for things and cannot be painted in; leave --pretrain out")
         self.predict.post.check(self.data.legend)
         weights = self.loss.class_weights
         if weights is not None and len(weights) != classes:
@@ -212,7 +226,7 @@ class Plan(Config):
 
 
 # The parts of a plan that a user may set, by flag or file. The rest is read off the data or is a record.
-SETTABLE = ("prepare", "net", "augment", "loss", "sampling", "optim", "budget", "machine", "predict")
+SETTABLE = ("prepare", "net", "augment", "loss", "sampling", "optim", "learn", "budget", "machine", "predict")
 
 
 def read_settings(path: Path) -> dict[str, Any]:
