@@ -109,7 +109,7 @@ class Run:
         model, plan = self._loaded
         options = _options(plan, tta=tta)
         if options.tta not in self._predictors:
-            self._predictors[options.tta] = Predictor(model.net, options, regions=model.legend.regions)
+            self._predictors[options.tta] = Predictor(model.nets, options, regions=model.legend.regions)
         predictor = self._predictors[options.tta]
         with CaseReader(np.asarray(image), model.prepare, ndim=plan.net.ndim) as reader:
             result = predictor.whole(reader, probabilities)
@@ -191,7 +191,8 @@ def predict(
     """
     model, plan = load_model(Path(run), trust=trust)
     if prune:
-        model = replace(model, net=pruned(model.net, prune))
+        net, *others = (pruned(net, prune) for net in model.nets)
+        model = replace(model, net=net, others=tuple(others))
     if post:
         model = replace(model, post=_post(model, plan, post))
         plan = plan.model_copy(update={"predict": plan.predict.model_copy(update={"post": model.post})})

@@ -35,7 +35,7 @@ def finish(
     began = time.perf_counter()
     yield Started(task="score", total=len(cases))
     model, _ = load_model(run, net=plan.net)
-    predictor = Predictor(model.net, options_of(plan), regions=model.legend.regions)
+    predictor = Predictor(model.nets, options_of(plan), regions=model.legend.regions)
     scores = yield from score_cases(predictor, model, cases, groups, "score")
     scores.write(run)
     write_examples(run, model, predictor, cases, scores)

@@ -56,7 +56,7 @@ def scoring_samples(
     yield Started(task="evaluate", total=len(found.cases))
     return (
         yield from score_cases(
-            Predictor(model.net, predicting, regions=model.legend.regions), model, found.cases, groups, "evaluate"
+            Predictor(model.nets, predicting, regions=model.legend.regions), model, found.cases, groups, "evaluate"
         )
     )
 

@@ -109,9 +109,10 @@ def maps(spec: NetSpec, precision: Precision) -> float:
     return activation_memory(spec, 1, sample, _BYTES[precision], training=False) / math.prod(sample)
 
 
-def formula(spec: NetSpec, precision: Precision) -> float:
-    """Bytes per pixel of a tile by counting: the network's maps, and what is made of its scores."""
-    return maps(spec, precision) + _PER_PIXEL + _PER_PIXEL_AND_CLASS * spec.classes
+def formula(spec: NetSpec, precision: Precision, averages: bool = False) -> float:
+    """Bytes per pixel of a tile by counting: the network's maps, and what is made of its scores. averages: sums of
+    several views or networks are kept meanwhile; the networks run one after the other, and their maps never meet."""
+    return maps(spec, precision) + _PER_PIXEL + (_PER_PIXEL_AND_CLASS + 4 * averages) * spec.classes
 
 
 def tile_pixels(room: float, per_pixel: float, margin: Sequence[int] = ()) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -71,6 +72,14 @@ def ready(net: UNet, options: PredictOptions, device: torch.device) -> tuple[Low
         f"its heaviest convolution takes {seconds['fp32'] * 1e3:.1f} ms in fp32, {seconds['bf16'] * 1e3:.1f} ms in bf16"
     )
     return both[chosen], chosen, shown
+
+
+def ready_all(
+    nets: Sequence[UNet], options: PredictOptions, device: torch.device
+) -> tuple[tuple[Lowered, ...], Precision, str]:
+    """Networks of one spec, as `ready` makes the first of them ready: what is fastest for one is so for all."""
+    first, precision, why = ready(nets[0], options, device)
+    return (first, *(lower(net, precision, options.layout, device) for net in nets[1:])), precision, why
 
 
 def _race(ready: dict[Precision, Lowered], device: torch.device) -> dict[Precision, float]:

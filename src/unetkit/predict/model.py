@@ -1,4 +1,4 @@
-"""A trained model as prediction sees it: the network, what its classes are called in masks, how its images are made."""
+"""A trained model as prediction sees it: its networks, what classes are called in masks, how images are made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,16 @@ class Model:
 
     net: the network, weights loaded. legend: from class indices to the values or colours of masks.
     prepare: from the pixels of a file to the network's input. post: what becomes of predicted areas and objects.
+    others: networks of the same spec whose probabilities are averaged with its own (of a run in folds).
     """
 
     net: UNet
     legend: Legend
     prepare: PreparePlan
     post: PostPlan = field(default_factory=PostPlan)
+    others: tuple[UNet, ...] = ()
+
+    @property
+    def nets(self) -> tuple[UNet, ...]:
+        """Every network of the model."""
+        return (self.net, *self.others)

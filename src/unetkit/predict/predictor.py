@@ -8,7 +8,7 @@ blended.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -57,27 +57,34 @@ class Planned:
 class Predictor:
     """A network made ready for inference on one device, in one precision. Reusable for any number of images.
 
-    The network that is given is left as it is: a copy with its batch norm folded into the convolutions is run.
+    Of several networks of one spec, each runs over every tile that is read, and their probabilities are averaged.
+    What is given is left as it is: copies with batch norm folded into the convolutions are run.
     `regions`: its classes may overlap; each has a sigmoid of its own, and labels are bit masks.
     `decisions`: events that say what was chosen and why. `allowed`: bytes that may be held on its device;
     `host_memory`: by the process. Raises MachineError for a device that is not there, and while predicting where memory
-    does not suffice; SpecError for an image with other channels or axes than the network's.
+    does not suffice; SpecError for an image with other channels or axes than the network's, and for networks of
+    different specs.
     """
 
-    def __init__(self, net: UNet, options: PredictOptions | None = None, regions: bool = False) -> None:
-        self._net, self._marked = net, high_water()
+    def __init__(
+        self, nets: UNet | Sequence[UNet], options: PredictOptions | None = None, regions: bool = False
+    ) -> None:
+        self._nets, self._marked = (nets,) if isinstance(nets, UNet) else tuple(nets), high_water()
         self.options = options or PredictOptions()
-        self.runner = Runner(net, self.options, regions)
-        self.spec, self.geometry, self.device = net.spec, self.runner.geometry, self.runner.device
+        self.runner = Runner(self._nets, self.options, regions)
+        self.spec, self.geometry, self.device = self.runner.spec, self.runner.geometry, self.runner.device
         self.allowed = allowed_memory(self.options.memory, self.device)
         self.host_memory = self.allowed if self.device.type == "cpu" else allowed_memory(None, torch.device("cpu"))
         self._trials = Trials(self.runner)
-        chosen = Decided(what="precision", value=self.runner.precision, why=self.runner.why)
-        self.decisions = (chosen, *self._doubts())
+        chosen = [Decided(what="precision", value=self.runner.precision, why=self.runner.why)]
+        if len(self._nets) > 1:
+            why = "one for each fold; their probabilities are averaged"
+            chosen.append(Decided(what="ensemble", value=f"{len(self._nets)} networks", why=why))
+        self.decisions = (*chosen, *self._doubts())
 
     def with_precision(self, precision: Precision) -> Predictor:
-        """The same network and options in a precision that is told."""
-        return Predictor(self._net, self.options.model_copy(update={"precision": precision}), self.runner.overlapping)
+        """The same networks and options in a precision that is told."""
+        return Predictor(self._nets, self.options.model_copy(update={"precision": precision}), self.runner.overlapping)
 
     def _doubts(self) -> Iterator[Event]:
         held = resident_memory()
@@ -107,7 +114,8 @@ class Predictor:
             )
         sizes = Sizes(self.geometry, grid_of(reader), self.spec.classes, probabilities)
         costs = Costs(
-            formula(self.spec, self.runner.precision) * CAUTION[self.runner.net.layout], 16.0 * self.spec.in_channels
+            formula(self.spec, self.runner.precision, self.runner.averages) * CAUTION[self.runner.layout],
+            16.0 * self.spec.in_channels,
         )
         room, given = self._room(besides + keeps(reader)), layout is not None
         if layout is None and self.options.tile is not None:

@@ -7,8 +7,9 @@ result, part by part, by digests; the same command later finds it, and goes on w
 from __future__ import annotations
 
 import hashlib
+import itertools
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -60,7 +61,7 @@ def digests(model: Model, predictor: Predictor) -> dict[str, str]:
     chosen = options.model_dump(mode="json", exclude={"memory", "tile", "precision", "layout"})
     plan = [predictor.spec.model_dump_json(), model.legend.model_dump_json(), model.prepare.model_dump_json()]
     return {
-        "the weights": _weights(model.net),
+        "the weights": _weights(model.nets),
         PRECISION: predictor.runner.precision,
         "the plan": _digest("\n".join(plan)),
         "the options": _digest(f"{chosen} {predictor.runner.overlapping}"),
@@ -114,9 +115,9 @@ def clear(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _weights(net: nn.Module) -> str:
+def _weights(nets: Sequence[nn.Module]) -> str:
     found = hashlib.blake2b(digest_size=16)
-    for name, value in net.state_dict().items():
+    for name, value in itertools.chain.from_iterable(net.state_dict().items() for net in nets):
         found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return found.hexdigest()

@@ -73,7 +73,7 @@ def predict(
 def _predict_all(
     model: Model, jobs: Sequence[Job], options: PredictOptions | None
 ) -> Generator[Event, None, tuple[list[Path], list[tuple[str, str]]]]:
-    predictor = Predictor(model.net, options, regions=model.legend.regions)
+    predictor = Predictor(model.nets, options, regions=model.legend.regions)
     yield from predictor.decisions
     clock = _Clock(len(jobs))
     done: list[Path] = []

@@ -1,8 +1,10 @@
-"""One tile: read, run through the network, decided. Knows nothing of how tiles make an image."""
+"""One tile: read, run through the network or several, decided. Knows nothing of how tiles make an image."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ from unetkit.nets.build import UNet
 from unetkit.nets.geometry import format_shape, geometry
 from unetkit.nets.ops import pad_end
 from unetkit.predict.decide import decide, shares
-from unetkit.predict.lower import ready
+from unetkit.predict.lower import Lowered, ready_all
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.reader import Float, Reader, mirrored
 from unetkit.predict.sizing import slabs
@@ -39,25 +41,34 @@ class Piece:
 
 
 class Runner:
-    """A network made ready for inference on one device, in one precision.
+    """Networks made ready for inference on one device, in one precision.
 
-    `overlapping`: its classes may overlap; each has a sigmoid of its own, and labels are bit masks.
+    nets: of one spec; what several of them say of a tile is averaged. `overlapping`: their classes may overlap; each
+    has a sigmoid of its own, and labels are bit masks. `averages`: scores are mean probabilities, over networks, views
+    or both, and not logits.
     Raises MachineError for a device that is not there, and where memory does not suffice for a tile; SpecError for an
-    image with other channels than the network's.
+    image with other channels than the network's, and for networks of several specs.
     """
 
-    def __init__(self, net: UNet, options: PredictOptions, overlapping: bool) -> None:
+    def __init__(self, nets: Sequence[UNet], options: PredictOptions, overlapping: bool) -> None:
+        if any(net.spec != nets[0].spec for net in nets):
+            raise SpecError(
+                "networks of different form cannot be averaged tile by tile; predict with each, and average the files"
+            )
         self.options = options
         self.overlapping = overlapping
-        self.spec = net.spec
-        self.geometry = geometry(net.spec)
+        self.spec = nets[0].spec
+        self.geometry = geometry(self.spec)
         self.device = torch.device(find_device(options.device))
-        self.net, self.precision, self.why = ready(net, options, self.device)
+        self.nets, self.precision, self.why = ready_all(nets, options, self.device)
+        self.layout = self.nets[0].layout
         shown = views(self.geometry, options.flip, options.turn)
         self.views = shown if options.tta else (IDENTITY,)
+        self.averages = options.tta or len(self.nets) > 1
 
-    def scores(self, image_CX: Float, read: Region, shown: tuple[View, ...] | None = None) -> torch.Tensor:
-        """Float32 (1, classes, *read shape): logits, or with `tta` mean probabilities (both have the same maximum)."""
+    def scores(self, image_CX: Float, read: Region, few: bool = False) -> torch.Tensor:
+        """Float32 (1, classes, *read shape): logits, or mean probabilities where it `averages` (both have the same
+        maximum). few: by two views and networks at most, which takes as much memory as all of them."""
         if image_CX.shape[0] != self.spec.in_channels:
             raise SpecError(
                 f"the network takes {self.spec.in_channels} channel(s), this image has {image_CX.shape[0]}; "
@@ -66,7 +77,7 @@ class Runner:
         try:
             with torch.inference_mode():
                 image_BCX = torch.from_numpy(np.ascontiguousarray(image_CX, np.float32))[None].to(self.device)
-                scores = self.run(image_BCX, shown or self.views)
+                scores = self._run(image_BCX, few)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
                 raise MachineError(
@@ -99,29 +110,30 @@ class Runner:
             image_CX = image_CX.take(i - start, axis=axis)
         return image_CX
 
-    def run(self, image_BCX: torch.Tensor, shown: tuple[View, ...]) -> torch.Tensor:
-        if not self.options.tta:
-            logits: torch.Tensor = self.net(image_BCX)
+    def _run(self, image_BCX: torch.Tensor, few: bool) -> torch.Tensor:
+        if not self.averages:
+            logits: torch.Tensor = self.nets[0](image_BCX)
             return logits
-        first, *others = shown
-        total = self._view(image_BCX, first)
-        for view in others:
-            total += self._view(image_BCX, view)
-        return total / len(shown)
+        each = list(itertools.product(self.nets, self.views))
+        each = each[:2] if few else each
+        total = self._shares(image_BCX, *each[0])
+        for net, view in each[1:]:
+            total += self._shares(image_BCX, net, view)
+        return total / len(each)
 
-    def _view(self, image_BCX: torch.Tensor, view: View) -> torch.Tensor:
-        return view.undo(shares(self.net(view.apply(image_BCX)), self.overlapping))
+    def _shares(self, image_BCX: torch.Tensor, net: Lowered, view: View) -> torch.Tensor:
+        return view.undo(shares(net(view.apply(image_BCX)), self.overlapping))
 
     def shares(self, scores_BKX: torch.Tensor) -> Float:
         """Probabilities (K, *space) of the scores of one tile."""
         with torch.inference_mode():
-            found = scores_BKX if self.options.tta else shares(scores_BKX.contiguous(), self.overlapping)
+            found = scores_BKX if self.averages else shares(scores_BKX.contiguous(), self.overlapping)
             result: Float = found[0].cpu().numpy()
             return result
 
     def piece(self, region: Region, scores_BKX: torch.Tensor, probabilities: bool, mean: bool = False) -> Piece:
         """`mean`: the scores are mean probabilities already, not logits."""
-        mean = mean or self.options.tta
+        mean = mean or self.averages
         with torch.inference_mode():
             label_X = decide(scores_BKX[0], self.overlapping, not mean, self.options.sure).cpu().numpy()
             if not probabilities:

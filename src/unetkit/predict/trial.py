@@ -25,7 +25,7 @@ class Trials:
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._least = maps(runner.spec, runner.precision)
-        self._counted = formula(runner.spec, runner.precision)
+        self._counted = formula(runner.spec, runner.precision, runner.averages)
         self._run: dict[bool, float] = {}
 
     def costs(self, reader: Reader, sizes: Sizes, room: float, layout: Layout | None) -> Costs:
@@ -63,7 +63,7 @@ class Trials:
         if run is None:
             release_memory()
             with Watch(runner.device) as running:
-                scores = runner.scores(image_CX, region, runner.views[:2])
+                scores = runner.scores(image_CX, region, few=True)
                 if runner.geometry.local:
                     runner.piece(region, scores, sizes.probabilities)
                 else:
