@@ -69,8 +69,7 @@ def train_step(
     net: UNet,
     optimiser: torch.optim.Optimizer,
     loss: Loss,
-    image_BCX: Tensor,
-    label_BX: Tensor,
+    batch: Augmented,
     arithmetic: Arithmetic,
     clip: float,
     scales: Sequence[float] | None = None,
@@ -78,14 +77,17 @@ def train_step(
 ) -> float:
     """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision.
 
+    Of a mixture of two samples it is that of both labels, each in its share (Zhang 2018, equation 2).
     also: gives what is added to the loss, or None. It is called when the network's own feature maps are free again.
     """
     device = next(net.parameters()).device
-    image_BCX = image_BCX.to(device, memory_format=memory_format(arithmetic, image_BCX.ndim - 2))
-    label_BX = label_BX.to(device)
+    image_BCX = batch.image_BCX.to(device, memory_format=memory_format(arithmetic, batch.image_BCX.ndim - 2))
     with autocast(arithmetic):
         output = net(image_BCX)
-    value = supervise(loss, output, label_BX, net.geometry.strides, scales)
+    value = supervise(loss, output, batch.label_BX.to(device), net.geometry.strides, scales)
+    if batch.other_BX is not None:
+        other = supervise(loss, output, batch.other_BX.to(device), net.geometry.strides, scales)
+        value = batch.mix * value + (1 - batch.mix) * other
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     added = None if also is None else also()
