@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from unetkit.augment.apply import Augmented
 from unetkit.core.errors import PlanError, RunError
 from unetkit.data.prepared.patches import PreparedCase
 from unetkit.losses.expression import make_loss
@@ -25,22 +27,23 @@ SPEC = NetSpec(channels=(4, 8), classes=2, block="residual")
 CPU = Arithmetic("cpu", "fp32", "channels_last", 1)
 
 
-def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(seed: int = 0) -> Augmented:
     g = torch.Generator().manual_seed(seed)
-    return torch.randn(2, 1, 16, 16, generator=g), torch.randint(2, (2, 16, 16), generator=g).to(torch.uint8)
+    image = torch.randn(2, 1, 16, 16, generator=g)
+    return Augmented(image, torch.randint(2, (2, 16, 16), generator=g).to(torch.uint8))
 
 
 def test_a_step_is_plain_adamw_on_cross_entropy() -> None:
     ours, theirs = build(SPEC, seed=1), build(SPEC, seed=1)
-    image, label = batch()
+    given = batch()
     plan = OptimPlan(lr=0.01, clip=1e9)
-    value = train_step(ours, make_optimiser(ours, plan), make_loss("ce", 2), image, label, CPU, plan.clip)
+    value = train_step(ours, make_optimiser(ours, plan), make_loss("ce", 2), given, CPU, plan.clip)
     groups = [
         {"params": [p for p in theirs.parameters() if p.ndim > 1], "weight_decay": plan.weight_decay},
         {"params": [p for p in theirs.parameters() if p.ndim <= 1], "weight_decay": 0.0},
     ]
     optimiser = torch.optim.AdamW(groups, lr=0.01)
-    expected = torch.nn.functional.cross_entropy(theirs(image), label.long())
+    expected = torch.nn.functional.cross_entropy(theirs(given.image_BCX), given.label_BX.long())
     expected.backward()
     optimiser.step()
     assert value == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -52,8 +55,8 @@ def test_training_learns_a_threshold() -> None:
     net = build(SPEC, seed=0)
     optimiser, loss = make_optimiser(net, OptimPlan(lr=0.02)), make_loss("ce + dice", 2)
     for step in range(60):
-        image, _ = batch(step)
-        value = train_step(net, optimiser, loss, image, (image[:, 0] > 0).to(torch.uint8), CPU, 1.0)
+        image = batch(step).image_BCX
+        value = train_step(net, optimiser, loss, Augmented(image, (image[:, 0] > 0).to(torch.uint8)), CPU, 1.0)
     assert value < 0.3
 
 
@@ -128,9 +131,8 @@ def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:
     net = build(SPEC.replace({"padding": "valid", "block": "plain"}), seed=0)
     image, label = torch.randn(1, 1, 32, 32), torch.zeros(1, 32, 32, dtype=torch.uint8)
     loss, seen = make_loss("ce", 2), []
-    value = train_step(
-        net, make_optimiser(net, OptimPlan()), lambda z, y: seen.append(z) or loss(z, y), image, label, CPU, 1.0
-    )
+    watched = lambda z, y: seen.append(z) or loss(z, y)  # noqa: E731
+    value = train_step(net, make_optimiser(net, OptimPlan()), watched, Augmented(image, label), CPU, 1.0)
     assert seen[0].shape[-1] < 32
     assert value > 0
 
@@ -146,7 +148,7 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path, layout: str) -> No
 
     def advance(net, average, optimiser, steps: range) -> None:  # type: ignore[no-untyped-def]
         for step in steps:
-            train_step(net, optimiser, loss, *batch(step), arithmetic, 1.0)
+            train_step(net, optimiser, loss, batch(step), arithmetic, 1.0)
             average.update(net, step + 1)
 
     whole = fresh(0)
@@ -185,13 +187,24 @@ def test_validation_on_the_way_looks_at_cases_from_all_over_the_set() -> None:
 
 
 def test_what_is_learnt_beside_the_labels_is_added_to_the_loss() -> None:
-    loss, (image, label) = make_loss("ce", 2), batch()
+    loss, given = make_loss("ce", 2), batch()
+    image, label = given.image_BCX, given.label_BX
     both, alone = build(SPEC, seed=1), build(SPEC, seed=1)
     also = lambda: 0.5 * both(image).square().mean()  # noqa: E731
-    value = train_step(both, make_optimiser(both, OptimPlan()), loss, image, label, CPU, 1e9, also=also)
+    value = train_step(both, make_optimiser(both, OptimPlan()), loss, given, CPU, 1e9, also=also)
     output = alone(image)
     expected = loss(output, label) + 0.5 * output.square().mean()
     expected.backward()
     assert value == pytest.approx(float(expected.detach()), rel=1e-5)
     for a, b in zip(both.parameters(), alone.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-6)  # type: ignore[arg-type]
+
+
+def test_of_a_mixture_both_labels_count_in_their_shares() -> None:
+    net, loss, given = build(SPEC, seed=1), make_loss("ce + dice", 2), batch()
+    other = batch(1).label_BX
+    output = net(given.image_BCX).detach()
+    expected = 0.7 * loss(output, given.label_BX) + 0.3 * loss(output, other)
+    mixed = dataclasses.replace(given, other_BX=other, mix=0.7)
+    value = train_step(net, make_optimiser(net, OptimPlan()), loss, mixed, CPU, 1.0)
+    assert value == pytest.approx(float(expected), rel=1e-5)

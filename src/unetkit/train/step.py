@@ -43,8 +43,8 @@ class Batches:
         self.cases = tuple(cases)
         self.plan = plan
         self.sampler = PatchSampler(cases, plan.sampling.patch, plan.sampling.oversample, plan.seed)
-        self.images = [_tensor(case.image_CX) for case in self.cases]
-        self.labels = [_tensor(case.label_X) for case in self.cases]
+        self.images = [as_tensor(case.image_CX) for case in self.cases]
+        self.labels = [as_tensor(case.label_X) for case in self.cases]
 
     def __call__(self, step: int) -> Augmented:
         """The batch of `step`."""
@@ -60,7 +60,7 @@ class Batches:
         )
 
 
-def _tensor(pixels: Pixels) -> Tensor | Pixels:
+def as_tensor(pixels: Pixels) -> Tensor | Pixels:
     """What is in memory as a tensor of the same memory; what lies on a disk as it is."""
     return torch.from_numpy(pixels) if isinstance(pixels, np.ndarray) else pixels
 
