@@ -1,6 +1,6 @@
 """Which cases train and which validate, so that nothing leaks: what belongs together stays on one side.
 
-The split is a small CSV that a person may edit: case, split, group, image, mask.
+The split is a small CSV that a person may edit: case, split, group, image, mask; of a run in folds also fold.
 """
 
 from __future__ import annotations
@@ -21,21 +21,39 @@ from unetkit.core.files import write_text
 from unetkit.core.rng import numpy_generator
 from unetkit.data.case import Case
 from unetkit.data.groups import Groups
+from unetkit.data.units import features_of, units_of, unlikeness
 
 SIDES = ("train", "val", "test")
 COLUMNS = ("case", "split", "group", "image", "mask")
+FOLD = "fold"
 TRIES = 200
 
 
 @dataclass(frozen=True)
 class Split:
-    """Case ids of each side, in the order of the set; why they are there; the group of each case that has one."""
+    """Case ids of each side, in the order of the set; why they are there; the group of each case that has one.
+
+    folds: of a set in folds, which has no validation side, the number (from 1) of the fold that each training case
+    validates; `fold` gives the split of one of them.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
     test: tuple[str, ...] = ()
     reason: str = ""
     groups: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    folds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def count(self) -> int:
+        """Number of folds; 1: there are none."""
+        return max(self.folds.values(), default=1)
+
+    def fold(self, number: int) -> Split:
+        """The split of one fold, 1 … `count`: its own cases validate what is learnt from the others."""
+        train = tuple(i for i in self.train if self.folds[i] != number)
+        val = tuple(i for i in self.train if self.folds[i] == number)
+        return Split(train, val, self.test, f"fold {number} of {self.count}: {self.reason}", self.groups)
 
     def of(self, case: str) -> str:
         """ "train", "val" or "test". Raises KeyError for a case that is not in the split."""
@@ -79,15 +97,15 @@ def _split(
         val = tuple(case.id for case in cases if given.get(case.id) == "val")
         return Split(train, val, test, "as the data gives it")
     ids = [case.id for case in cases if case.id not in test]
-    units = _units(ids, groups, hashes)
-    reason, copies = groups.reason, len(ids) - len(_units(ids, Groups(), hashes))
+    units = units_of(ids, groups, hashes)
+    reason, copies = groups.reason, len(ids) - len(units_of(ids, Groups(), hashes))
     if len(ids) < 2:
         return Split(tuple(ids), (), test, "there is one case only: nothing can validate what is learned from it")
-    features = _features(units, label_counts)
+    features = features_of(units, label_counts)
     sizes = np.array([len(unit) for unit in units])
     target = max(1, round(fraction * len(ids)))
     if len(units) == 1:
-        parts = _units(ids, Groups(), hashes)
+        parts = units_of(ids, Groups(), hashes)
         whole = {groups.of.get(i) for i in ids}
         if len(parts) == 1:
             return Split(tuple(ids), (), test, "all images are copies of one: nothing can validate what is learned")
@@ -137,19 +155,20 @@ def write_split(path: Path, cases: Iterable[Case], split: Split) -> None:
     """Write the CSV, atomically; channel files of one image are joined by `;`. Raises MachineError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, *([FOLD] if split.folds else [])])
     for case in cases:
         images = ";".join(str(source if isinstance(source, Path) else case.where) for source in case.images)
         mask = "" if case.label is None else case.mask_where
-        writer.writerow([case.id, split.of(case.id), split.groups.get(case.id, ""), images, mask])
+        fold = [split.folds.get(case.id, "")] if split.folds else []
+        writer.writerow([case.id, split.of(case.id), split.groups.get(case.id, ""), images, mask, *fold])
     write_text(path, text.getvalue())
 
 
 def read_split(path: Path, cases: Sequence[Case]) -> Split:
-    """Read a split, perhaps edited by hand, for these cases; the columns `case` and `split` count, and `group`.
+    """Read a split, perhaps edited by hand, for these cases; the columns `case` and `split` count, `group` and `fold`.
 
     Raises DataError, with the line: no such file, a missing column, an unknown case or side, a case twice or absent, no
-    training case.
+    training case; a training case without a fold where others have one, a fold without a case.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig")
@@ -165,7 +184,7 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
                 f"{path}: the column '{needed}' is missing{nearest(needed, columns)}; needed are case and split"
             )
     ids = [case.id for case in cases]
-    known, sides, groups = set(ids), dict[str, str](), dict[str, str]()
+    known, sides, groups, folds = set(ids), dict[str, str](), dict[str, str](), dict[str, int]()
     for row in rows:
         case, side = (row["case"] or "").strip(), (row["split"] or "").strip().lower()
         where = f"{path}, line {rows.line_num}"
@@ -178,6 +197,10 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
         sides[case] = side
         if group := (row.get("group") or "").strip():
             groups[case] = group
+        if fold := (row.get(FOLD) or "").strip():
+            if not fold.isdecimal() or fold == "0" or side != "train":
+                raise DataError(f"{where}: the fold '{fold}' must be a whole number from 1 on, of a case in 'train'")
+            folds[case] = int(fold)
     if missing := [i for i in ids if i not in sides]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataError(
@@ -186,55 +209,19 @@ def read_split(path: Path, cases: Sequence[Case]) -> Split:
     of = {name: tuple(i for i in ids if sides[i] == name) for name in SIDES}
     if not of["train"]:
         raise DataError(f"{path}: no case is on the side 'train'; put train into the column split for some")
-    return Split(of["train"], of["val"], of["test"], f"as {Path(path).name} gives it", MappingProxyType(groups))
+    _check_folds(path, of["train"], folds)
+    why, own = f"as {Path(path).name} gives it", MappingProxyType(groups)
+    return Split(of["train"], of["val"], of["test"], why, own, MappingProxyType(folds))
 
 
-def _units(ids: Sequence[str], groups: Groups, hashes: Mapping[str, str]) -> list[list[str]]:
-    """Cases that must stay together, directly or through others (a copy may tie two groups), in order of appearance."""
-    parent = {i: i for i in ids}
-
-    def root(i: str) -> str:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for of in (groups.of, hashes):
-        first: dict[str, str] = {}
-        for i in ids:
-            if i in of:
-                parent[root(i)] = root(first.setdefault(of[i], i))
-    together: dict[str, list[str]] = {}
-    for i in ids:
-        together.setdefault(root(i), []).append(i)
-    return list(together.values())
-
-
-def _features(units: Sequence[Sequence[str]], label_counts: Mapping[str, Sequence[int]]) -> NDArray[np.float64]:
-    """Per unit: cases that hold each class, and the share of each class in their pixels, summed: (U, 2·K)."""
-    classes = max((len(counts) for counts in label_counts.values()), default=0)
-    rows = np.zeros((len(units), 2 * classes))
-    for row, unit in zip(rows, units, strict=True):
-        for case in unit:
-            counts = np.asarray(label_counts.get(case, (0,) * classes), float)
-            row[:classes] += counts > 0
-            row[classes:] += counts / max(1, counts.sum())
-    return rows
-
-
-def _unlikeness(
-    chosen: NDArray[np.bool_], sizes: NDArray[np.int64], features: NDArray[np.float64], target: int
-) -> float:
-    """0 for a validation side of the wanted size whose classes are exactly as in the set; a class that one side lacks,
-    although both could have it, weighs most."""
-    n, total = int(sizes[chosen].sum()), features.sum(0)
-    expected = total * n / sizes.sum()
-    part = features[chosen].sum(0)
-    differ = float((np.abs(part - expected) / np.maximum(total, 1e-9))[total > 0].sum()) / max(1, len(total) // 2)
-    presence = len(total) // 2
-    could = (features[:, :presence] > 0).sum(0) > 1
-    lacks = could & ((part[:presence] == 0) | (part[:presence] == total[:presence]))
-    return differ + 2.0 * int(lacks.sum()) + 2.0 * abs(n - target) / int(sizes.sum())
+def _check_folds(path: Path, train: Sequence[str], folds: Mapping[str, int]) -> None:
+    if not folds:
+        return
+    if without := [i for i in train if i not in folds]:
+        raise DataError(f"{path}: the case '{without[0]}' has no fold, as others have; give it one, or none to any")
+    numbers = set(folds.values())
+    if empty := [k for k in range(1, max(2, *numbers) + 1) if k not in numbers]:
+        raise DataError(f"{path}: no case is in fold {empty[0]}; number the folds 1, 2, 3 … without a gap")
 
 
 def _draw(
@@ -253,7 +240,7 @@ def _draw(
                 break
         if chosen.all():
             chosen[random.integers(len(units))] = False
-        if (value := _unlikeness(chosen, sizes, features, target)) < least:
+        if (value := unlikeness(chosen, sizes, features, target)) < least:
             best, least = chosen, value
     return [i for unit, c in zip(units, best, strict=True) if c for i in unit]
 
@@ -272,6 +259,6 @@ def _block(
         chosen[start:stop] = True
         if chosen.all():
             chosen[start] = False
-        if (value := _unlikeness(chosen, sizes, features, target)) < least:
+        if (value := unlikeness(chosen, sizes, features, target)) < least:
             best, least = chosen, value
     return [i for unit, c in zip(units, best, strict=True) if c for i in unit]
