@@ -135,6 +135,7 @@ def train(
     minutes: float | None = None,
     steps: int | None = None,
     start: PathLike | None = None,
+    unlabelled: PathLike | None = None,
     listen: Listen | None = None,
 ) -> Run:
     """Train on a folder of images and masks (or a CSV, or a list of `Sample`) into the folder `run`; the same call goes
@@ -142,12 +143,13 @@ def train(
 
     Without `minutes` or `steps`, training stops when validation has settled. Everything else is in `request`. Ctrl-C
     finishes the step, saves, and returns a Run that is not `finished`. `start`: a run whose network and weights
-    training begins with (fine-tuning; other channels and classes are allowed).
+    training begins with (fine-tuning; other channels and classes are allowed). `unlabelled`: images without masks that
+    teach as well: a folder of them, or `data` itself (or "samples"), which means those in it that have no mask.
 
     Raises DataError (what is wrong with the data), PlanError (a setting), RunError (the folder holds something else, or
     the data or the request changed since), MachineError (disk, memory, device).
     """
-    request = _request(request, minutes, steps, start)
+    request = _request(request, minutes, steps, start, unlabelled)
     with stop_on_signal() as stopped:
         finished = drain(training(_data(data), Path(run), request, stopped), listen or notebook_listener())
     return Run(Path(run), finished, trust=request.trust or bool(code_of(request)))
@@ -288,9 +290,14 @@ def training_events(
 
 
 def _request(
-    request: Request | None, minutes: float | None, steps: int | None, start: PathLike | None = None
+    request: Request | None,
+    minutes: float | None,
+    steps: int | None,
+    start: PathLike | None = None,
+    unlabelled: PathLike | None = None,
 ) -> Request:
-    values = {"minutes": minutes, "steps": steps, "start": None if start is None else str(start)}
+    paths = {"start": start, "unlabelled": unlabelled}
+    values = {"minutes": minutes, "steps": steps} | {k: None if v is None else str(v) for k, v in paths.items()}
     given = {name: value for name, value in values.items() if value is not None}
     request = request or Request()
     not_written = {"trust": request.trust, "store": request.store}

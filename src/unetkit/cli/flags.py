@@ -183,6 +183,22 @@ class Choices:
         Path | None,
         Parameter(group=_CHOICES, metavar="RUN", help="Begin with the network and weights of this run (fine-tuning)."),
     ] = None
+    unlabelled: Annotated[
+        str | None,
+        Parameter(
+            group=_CHOICES,
+            metavar="DIR",
+            help="Images without masks to learn from as well: a folder; DATA itself: those of it without a mask.",
+        ),
+    ] = None
+    pretrain: Annotated[
+        float | None,
+        Parameter(
+            group=_CHOICES,
+            metavar="SHARE",
+            help="Share of the budget to learn from images alone first, painting in hidden blocks: 0.2.",
+        ),
+    ] = None
     settings: Annotated[
         Path | None, Parameter(group=_CHOICES, metavar="FILE", help="YAML or JSON file of fields, such as a plan.yaml.")
     ] = None
@@ -208,9 +224,13 @@ class Choices:
             settings |= read_settings(self.settings)
             check_names(settings, str(self.settings))
         given = set_fields(self.fields)
+        if self.pretrain is not None:
+            if not 0 <= self.pretrain < 1:
+                raise PlanError(f"--pretrain {self.pretrain:g}: must be a share from 0 to below 1, such as 0.2")
+            given = {"learn.masked": self.pretrain} | given
         if self.model is not None and not REFERENCE.fullmatch(self.model):
             preset(self.model)
-        names = ("seed", "precision", "layout", "device", "model", "trust", "view", "store")
+        names = ("seed", "precision", "layout", "device", "model", "trust", "view", "store", "unlabelled")
         start = None if self.start is None else str(self.start)
         return {name: getattr(self, name) for name in names} | {"start": start, "settings": settings | given}
 

@@ -15,7 +15,7 @@ from unetkit.core.machine import format_duration
 
 def progress_facts(event: Progress) -> str:
     """'45 % · step 377 · loss 0.412 · Dice 0.803 · 3 min 05 s left', without what is not known."""
-    facts = [f"step {event.done}"] if event.task == "train" else []
+    facts = [f"step {event.done}"] if event.task in ("masked", "train") else []
     if event.loss is not None:
         facts.append(f"loss {event.loss:.3f}")
     if event.dice is not None:

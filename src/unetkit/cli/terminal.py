@@ -22,6 +22,8 @@ PLAIN_EVERY = 10.0
 NAMED_LATER = ("prediction", "the report")
 # What is decided while these go on is shown together, as a table.
 PLANNING = ("check", "plan")
+# What is saved when it is stopped.
+LEARNING = ("masked", "train")
 
 
 class Terminal:
@@ -48,7 +50,7 @@ class Terminal:
             case events.Started():
                 self._task = event.task
                 self._started(event)
-                self.saves = event.task == "train"
+                self.saves = event.task in LEARNING
             case events.Decided(what="cost"):
                 self._estimate(event)
             case events.Decided():
@@ -159,7 +161,7 @@ class LiveTerminal(Terminal):
     def _started(self, event: events.Started) -> None:
         if event.task not in PLANNING:
             self._flush()
-            if event.task == "train":
+            if event.task in LEARNING:
                 self._line(Text("Ctrl-C saves and stops; the same command goes on.", style="dim"))
         self._show(task_name(event.task), 0)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unetkit.core.errors import RunError
-from unetkit.core.events import Decided, Done, Event, Saved, Started
+from unetkit.core.events import Decided, Done, Event, Saved
 from unetkit.core.files import locked, read_json, write_json
 from unetkit.data.prepared.patches import PreparedCase
 from unetkit.data.prepared.store import Keep, prepare_cases
@@ -20,12 +20,14 @@ from unetkit.job.importing import is_imported
 from unetkit.job.record import first_command, record_command, record_timing
 from unetkit.job.starting import begin_with, read_start
 from unetkit.job.understand import DataSource, Earlier, understand
+from unetkit.job.unlabelled import check_unlabelled
 from unetkit.plan.make import Planned, make_plan
 from unetkit.plan.own import code_of, trusted, with_code
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
 from unetkit.train.log import EventLog
-from unetkit.train.loop import START, Outcome, fit
+from unetkit.train.loop import START, Outcome
+from unetkit.train.phases import learn
 from unetkit.train.state import read_position
 
 FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprint.json", "report.html"
@@ -36,6 +38,7 @@ def planning(data: DataSource, request: Request) -> Generator[Event, None, Plann
     request = with_code(request)
     understood = yield from understand(data, request)
     result = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
+    check_unlabelled(understood.unlabelled, result.plan)
     yield Done(task="plan", message="nothing was trained; `unetkit train` with the same words does it")
     return result
 
@@ -78,6 +81,7 @@ def _training(
         understood = yield from understand(data, request)
         planned = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
         plan, reserve = planned.plan, planned.reserve
+        check_unlabelled(understood.unlabelled, plan)
         write_split(run / SPLIT, understood.discovery.cases, understood.split)
         write_json(run / FINDINGS, [finding.model_dump(mode="json") for finding in understood.diagnosis.findings])
         write_json(run / FINGERPRINT, planned.facts.model_dump(mode="json"))
@@ -91,10 +95,12 @@ def _training(
     keep: Keep = "store" if request.store else "originals"
     train_cases = prepare_cases(understood.cases("train"), legend, plan.prepare, plan.seed, folder, keep=keep)
     val_cases = prepare_cases(understood.cases("val"), legend, plan.prepare, plan.seed, folder / "val", keep=keep)
-    yield from _where(train_cases, folder, request.store)
+    others = prepare_cases(
+        understood.unlabelled, legend, plan.prepare, plan.seed, folder / "unlabelled", keep=keep, unlabelled=True
+    )
+    yield from _where([*train_cases, *others], folder, request.store)
     record_timing(run, "prepare", time.perf_counter() - began)
-    yield Started(task="train", total=plan.budget.steps or 0)
-    outcome: Outcome = yield from fit(plan, train_cases, val_cases, run, log, should_stop, reserve)
+    outcome: Outcome = yield from learn(plan, train_cases, val_cases, run, log, should_stop, reserve, others)
     record_timing(run, "train", outcome.position.elapsed)
     if not outcome.finished:
         yield Done(
@@ -103,7 +109,7 @@ def _training(
             seconds=outcome.position.elapsed,
         )
         return False
-    del train_cases, val_cases
+    del train_cases, val_cases, others
     shutil.rmtree(folder, ignore_errors=True)
     yield from finish(run, plan, understood.cases("val"), understood.diagnosis.groups.of, outcome.position)
     return True

@@ -18,6 +18,7 @@ from unetkit.data.find.discover import Discovery, discover
 from unetkit.data.find.sample import Sample
 from unetkit.data.formats import files_behind
 from unetkit.data.split import Split, read_split, split_cases
+from unetkit.job.unlabelled import find_unlabelled
 from unetkit.plan.plan import DataPlan, Request
 
 DataSource: TypeAlias = Path | Sequence[Sample]
@@ -36,6 +37,8 @@ class Understood:
     diagnosis: Diagnosis
     split: Split
     data: DataPlan
+    unlabelled: tuple[Case, ...] = ()
+    """Images without masks that are learnt from as well."""
 
     def cases(self, part: str) -> list[Case]:
         """The cases of "train" or "val" (or "test": held out by the user, never touched)."""
@@ -75,6 +78,14 @@ def understand(
             f" (`unetkit check` shows all):\n{lines}{more}"
         )
     warnings = sum(finding.severity == "warning" for finding in diagnosis.findings)
+    unlabelled = yield from find_unlabelled(request.unlabelled, discovery, diagnosis.hashes, request.reading)
+    others = digest(unlabelled) if unlabelled else ""
+    if earlier is not None and earlier.data.unlabelled_digest != others:
+        raise RunError(
+            f"--unlabelled {request.unlabelled}: the images without masks changed since this run began"
+            f" ({earlier.data.unlabelled} then, {len(unlabelled)} now); nothing was overwritten; restore them, or train"
+            " into a new folder with -o"
+        )
     yield Decided(what="data.layout", value=f"{len(discovery.cases)} pairs", why=discovery.layout)
     yield Decided(what="data.legend", value=", ".join(diagnosis.legend.names), why=diagnosis.legend.reason)
     if warnings:
@@ -100,9 +111,11 @@ def understand(
         digest=contents,
         layout=discovery.layout,
         split=f"{value}: {split.reason}" if split.reason else value,
+        unlabelled=len(unlabelled),
+        unlabelled_digest=others,
         synthetic=discovery.synthetic,
     )
-    return Understood(discovery, diagnosis, split, plan)
+    return Understood(discovery, diagnosis, split, plan, unlabelled)
 
 
 def digest(cases: Sequence[Case]) -> str:

@@ -47,6 +47,8 @@ class DataPlan(Config):
     """Who trains and who validates, and why."""
     unlabelled: int = Field(default=0, ge=0)
     """Images without a mask that are learnt from as well."""
+    unlabelled_digest: str = ""
+    """A digest of their names and contents."""
     synthetic: bool = False
 
 

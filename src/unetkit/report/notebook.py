@@ -84,7 +84,7 @@ class _Block:
 
 
 def _facts(event: Progress, best: float | None) -> list[str]:
-    facts = [f"step {event.done}"] if event.task == "train" else []
+    facts = [f"step {event.done}"] if event.task in ("masked", "train") else []
     if event.loss is not None:
         facts.append(f"loss {event.loss:.3f}")
     dice = event.dice if event.dice is not None else best

@@ -32,7 +32,8 @@ from unetkit.train.step import Also, Batches, train_step
 from unetkit.train.validate import validate
 
 BEST, LAST = "weights.safetensors", "last.safetensors"
-# What a run that goes on from another run's weights begins with; copied once, so that the other need not stay.
+# What a run begins with that goes on from another run's weights (copied once, so that the other need not stay), or from
+# what images alone taught.
 START = "start.safetensors"
 # Saving may take one fortieth of the time: where it is slow, the state is saved more seldom than the plan says.
 SAVE_SHARE = 40.0
@@ -68,7 +69,7 @@ def fit(
     torch.set_num_threads(arithmetic.threads)
     net = place(build(plan.net, seed=key(plan.seed, "weights")), arithmetic)
     net.checkpointing = plan.machine.checkpointing
-    if plan.request.start is not None and read_position(run) is None:
+    if (plan.request.start is not None or plan.learn.masked > 0) and read_position(run) is None:
         load_weights(net, run / START, strict=False)
     optimiser = make_optimiser(net, plan.optim)
     average = Average(net, plan.optim.ema)

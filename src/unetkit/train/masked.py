@@ -99,7 +99,6 @@ def paint(
     schedule = Schedule(_budget(plan, position.reserve), plan.optim)
     yield Started(task="masked", total=steps_of(plan) or 0)
     hidden = Masked(cases, plan)
-    net.train()
     step, loss = position.step, position.loss
     began = time.perf_counter() - position.elapsed
     saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf
@@ -136,8 +135,8 @@ def paint(
 
     save_weights(body(plan.net, average.net.state_dict()), run / START, {"from": "masked reconstruction"})
     yield Decided(
-        what="learn.masked",
-        value=f"{step} steps",
+        what="masked",
+        value=f"{step} steps of painting in",
         why=f"hidden pixels are painted in with a mean difference of {loss or 0.0:.2f} standard deviations; the network"
         " begins with what it learnt there",
     )

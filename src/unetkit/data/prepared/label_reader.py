@@ -15,6 +15,32 @@ from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.sizes import extent, size
 
 
+def label_of(case: Case, legend: Legend, image: CaseReader) -> LabelReader | NoLabel:
+    """The label of a case over its prepared `image`; of a case without one, what says so. Raises as `LabelReader`."""
+    return NoLabel(image) if case.label is None else LabelReader(case, legend, image)
+
+
+class NoLabel(Closing):
+    """What stands for the label of an image without one: 0 everywhere, IGNORE where a map holds nothing."""
+
+    def __init__(self, image: CaseReader) -> None:
+        self._image, self.shape = image, image.shape
+
+    @property
+    def whole(self) -> Region:
+        """The region of all prepared pixels."""
+        return Region.of(self.shape)
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """0 or IGNORE of a region of the prepared image."""
+        grid = self._image.grid
+        own = grid.own_for(region)
+        label_X = np.zeros(own.shape, np.uint8)
+        if (something_X := self._image.valid(own)) is not None:
+            label_X[~something_X] = IGNORE
+        return grid.bring_label(label_X, own, region, False)
+
+
 class LabelReader(Closing):
     """Class indices of a case, uint8, over its prepared `image` (which stays open as long as this is used).
 

@@ -20,7 +20,7 @@ from unetkit.core.machine import free_memory
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.labels.legend import Legend
-from unetkit.data.prepared.label_reader import LabelReader
+from unetkit.data.prepared.label_reader import LabelReader, NoLabel, label_of
 from unetkit.data.prepared.patches import Pixels, Places, PreparedCase, find_places
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.prepare import CaseReader
@@ -50,19 +50,21 @@ def prepare_cases(
     folder: Path,
     limit: int | None = None,
     keep: Keep = "store",
+    unlabelled: bool = False,
 ) -> list[PreparedCase]:
     """Read and normalise every case, one after the other, those that are large in blocks.
 
     What does not fit into `limit` bytes (default: a quarter of the free memory) goes to compressed chunks in `folder`,
-    or with `keep` "originals" stays where it is and is read by region. Raises DataError: an unreadable file, an image
-    and a mask of different size; MachineError: a full disk.
+    or with `keep` "originals" stays where it is and is read by region. unlabelled: cases without masks may be among
+    them, whose label is 0 everywhere. Raises DataError: an unreadable file, no mask, an image and a mask of different
+    size; MachineError: a full disk.
     """
     room = int(SHARE * free_memory()) if limit is None else limit
     prepared, cache, files = [], ChunkCache(KEPT_BYTES), _Files(legend, plan)
     for number, case in enumerate(cases):
-        if case.label is None:
+        if case.label is None and not unlabelled:
             raise DataError(f"{case.where}: has no mask; training needs one")
-        with CaseReader(case, plan) as image, LabelReader(case, legend, image) as label:
+        with CaseReader(case, plan) as image, label_of(case, legend, image) as label:
             shape, spacing = image.shape, image.spacing
             image_CX: Pixels
             label_X: Pixels
@@ -143,7 +145,7 @@ def _taken_up(path: Path) -> Any:
     return None
 
 
-def _stored(image: CaseReader, label: LabelReader, path: Path, seed: int, case: str) -> Any:
+def _stored(image: CaseReader, label: LabelReader | NoLabel, path: Path, seed: int, case: str) -> Any:
     """Write a case to compressed chunks, block by block, with the places of its classes: a Zarr group of `image`,
     `label` and `places/CLASS`. It is marked whole at the end."""
     import zarr
@@ -183,16 +185,16 @@ class _Files:
     def __init__(self, legend: Legend, plan: PreparePlan) -> None:
         self._legend, self._plan = legend, plan
         self._statistics: dict[str, Statistics] = {}
-        self._open: OrderedDict[str, tuple[CaseReader, LabelReader]] = OrderedDict()
+        self._open: OrderedDict[str, tuple[CaseReader, LabelReader | NoLabel]] = OrderedDict()
 
-    def of(self, case: Case) -> tuple[CaseReader, LabelReader]:
+    def of(self, case: Case) -> tuple[CaseReader, LabelReader | NoLabel]:
         """The image and the label of a case, opened."""
         if case.id in self._open:
             self._open.move_to_end(case.id)
             return self._open[case.id]
         image = CaseReader(case, self._plan, self._statistics.get(case.id))
         try:
-            label = LabelReader(case, self._legend, image)
+            label = label_of(case, self._legend, image)
             self._statistics[case.id] = image.statistics
         except BaseException:
             image.close()
