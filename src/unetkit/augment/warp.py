@@ -15,6 +15,8 @@ from unetkit.augment.draw import Draws
 
 # Along an axis longer than this the places are reckoned from a window: float32 no longer tells neighbours well apart.
 LONG = 1 << 15
+# Whole numbers below this are exact in float32.
+WHOLE = 1 << 24
 
 
 class Pixels(Protocol):
@@ -32,24 +34,27 @@ def warp(
     centres: Sequence[Sequence[int]],
     patch: Sequence[int],
     draws: Draws,
+    device: torch.device | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Resample one patch from each image, around its centre (pixels; the patch begins half its length before it).
 
-    images_CX: float32, whole images of any sizes; labels_X: uint8 on the same grids; nothing of them is copied.
-    Returns (image_BCP float32, label_BP uint8) with P the shape of the patch. Linear for images, nearest for labels;
-    outside the image it is mirrored (without repeating the border pixel). Where nothing was drawn but the place, the
-    pixels are copied as they are.
+    images_CX: float32, whole images of any sizes; labels_X: uint8 on the same grids; nothing of them is copied but, to
+    another `device`, the part that is needed. Returns (image_BCP float32, label_BP uint8) with P the shape of the
+    patch, on `device` (none: that of the first image). Linear for images, nearest for labels; outside the image it is
+    mirrored (without repeating the border pixel). Where nothing was drawn but the place, the pixels are copied as they
+    are.
     """
+    device = device or _device(images_CX[0])
     if is_crop(draws):
-        return _cropped(images_CX, labels_X, centres, patch)
-    image_BCP = torch.empty((len(images_CX), images_CX[0].shape[0], *patch))
-    label_BP = torch.empty((len(images_CX), *patch), dtype=torch.uint8)
-    place_BDP = places(patch, draws)
+        return _cropped(images_CX, labels_X, centres, patch, device)
+    image_BCP = torch.empty((len(images_CX), images_CX[0].shape[0], *patch), device=device)
+    label_BP = torch.empty((len(images_CX), *patch), dtype=torch.uint8, device=device)
+    place_BDP = places(patch, draws, device)
+    grid_PD = torch.empty((*patch, len(patch)), device=device)
     for b, (image, label, centre) in enumerate(zip(images_CX, labels_X, centres, strict=True)):
-        coordinates, flat = [], torch.zeros(tuple(patch), dtype=torch.int64)
-        window: list[slice] = []
+        indices, window = [], []
         for axis, (c, n) in enumerate(zip(centre, label.shape, strict=True)):
-            if n > LONG or not isinstance(label, torch.Tensor):
+            if n > LONG or _device(label) != device or not isinstance(label, torch.Tensor):
                 place_P = mirrored(place_BDP[b, axis].double() + (c - 0.5), n)
                 start, n = _window(place_P, n)
                 place_P = (place_P - start).float()
@@ -57,12 +62,27 @@ def warp(
             else:
                 place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
                 window.append(slice(0, n))
-            flat = flat * n + place_P.round().long()
-            coordinates.append(place_P.mul(2 / n).add_(1 / n - 1))  # -1 … 1 from edge to edge, as grid_sample wants it
-        image_CX, label_X = _part(image, (slice(0, image.shape[0]), *window)), _part(label, tuple(window))
-        image_BCP[b] = _sampled(image_CX, torch.stack(coordinates[::-1], dim=-1))
-        label_BP[b] = torch.take(label_X, flat)
+            # -1 … 1 from edge to edge, the last axis first, as grid_sample wants it
+            torch.add(torch.tensor(1 / n - 1, device=device), place_P, alpha=2 / n, out=grid_PD[..., -1 - axis])
+            indices.append(place_P.round_())
+        label_X = _part(label, tuple(window), device)
+        image_BCP[b] = _sampled(_part(image, (slice(0, image.shape[0]), *window), device), grid_PD)
+        label_BP[b] = label_X.reshape(-1).index_select(0, _flat(indices, label_X.shape).reshape(-1)).view(*patch)
     return image_BCP, label_BP
+
+
+def _flat(indices: Sequence[torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
+    """One number for each place: where its pixel lies in an array of this shape."""
+    if math.prod(shape) > WHOLE:
+        indices = [index.double() for index in indices]
+    flat = indices[0]
+    for index, n in zip(indices[1:], shape[1:], strict=True):
+        flat = torch.add(index, flat, alpha=n)
+    return flat.long()
+
+
+def _device(pixels: Pixels) -> torch.device:
+    return pixels.device if isinstance(pixels, torch.Tensor) else torch.device("cpu")
 
 
 def is_crop(draws: Draws) -> bool:
@@ -70,10 +90,11 @@ def is_crop(draws: Draws) -> bool:
     return draws.elastic_BDG is None and bool((draws.matrix_BDD == np.eye(draws.matrix_BDD.shape[1])).all())
 
 
-def _part(pixels: Pixels, window: tuple[slice, ...]) -> torch.Tensor:
-    """A part of an image as a tensor: a view where it is in memory."""
+def _part(pixels: Pixels, window: tuple[slice, ...], device: torch.device) -> torch.Tensor:
+    """A part of an image as a tensor: a view where it is in memory of the device."""
     part = pixels[window]
-    return part if isinstance(part, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(part))
+    part = part if isinstance(part, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(part))
+    return part.to(device)
 
 
 def _cropped(
@@ -81,6 +102,7 @@ def _cropped(
     labels_X: Sequence[Pixels],
     centres: Sequence[Sequence[int]],
     patch: Sequence[int],
+    device: torch.device,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`warp` where there is nothing to interpolate: exact, whatever the pixels stand for."""
     images, labels = [], []
@@ -90,12 +112,11 @@ def _cropped(
             place_P = torch.arange(c - length // 2, c - length // 2 + length)
             index.append(mirrored(place_P.double(), label.shape[axis]).long())
             window.append(slice(int(index[-1].min()), int(index[-1].max()) + 1))
-        image_CX, label_X = _part(image, (slice(0, image.shape[0]), *window)), _part(label, tuple(window))
+        image_CX = _part(image, (slice(0, image.shape[0]), *window), device)
+        label_X = _part(label, tuple(window), device)
         for axis, (i, part) in enumerate(zip(index, window, strict=True)):
-            image_CX, label_X = (
-                image_CX.index_select(axis + 1, i - part.start),
-                label_X.index_select(axis, i - part.start),
-            )
+            inside = (i - part.start).to(device)
+            image_CX, label_X = image_CX.index_select(axis + 1, inside), label_X.index_select(axis, inside)
         images.append(image_CX)
         labels.append(label_X)
     return torch.stack(images), torch.stack(labels)
@@ -121,20 +142,22 @@ def _sampled(image_CX: torch.Tensor, grid_PD: torch.Tensor) -> torch.Tensor:
     return sampled_NCP.movedim(0, 1).reshape(-1, *grid_PD.shape[:-1])
 
 
-def places(patch: Sequence[int], draws: Draws) -> torch.Tensor:
+def places(patch: Sequence[int], draws: Draws, device: torch.device | None = None) -> torch.Tensor:
     """Where in the image each pixel of a patch is taken: pixels from the centre, (B, D, *patch) float32."""
     ndim = len(patch)
     axes = [
-        (torch.arange(n, dtype=torch.float32) - (n - 1) / 2).reshape(*[-1 if a == axis else 1 for a in range(ndim)])
+        (torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2).reshape(
+            *[-1 if a == axis else 1 for a in range(ndim)]
+        )
         for axis, n in enumerate(patch)
     ]
-    matrix_BDD = torch.from_numpy(draws.matrix_BDD).float()
+    matrix_BDD = torch.from_numpy(draws.matrix_BDD).to(device, torch.float32)
     column = (-1, ndim, *[1] * ndim)
     place_BDP = matrix_BDD[:, :, 0].reshape(column) * axes[0]
-    for axis in range(1, ndim):
+    for axis in range(1, ndim):  # one axis after the other: all but the last sum are of a small part
         place_BDP = place_BDP + matrix_BDD[:, :, axis].reshape(column) * axes[axis]
     if draws.elastic_BDG is not None:
-        place_BDP += _dense(torch.from_numpy(draws.elastic_BDG).float(), patch)
+        place_BDP += dense(torch.from_numpy(draws.elastic_BDG).to(device, torch.float32), patch)
     return place_BDP.contiguous()
 
 
@@ -142,18 +165,21 @@ def mirrored(place_P: torch.Tensor, n: int) -> torch.Tensor:
     """Coordinates folded into 0 … n-1, mirrored at the middle of the border pixels as often as needed."""
     if n == 1:
         return torch.zeros_like(place_P)
-    low, high = torch.aminmax(place_P)
+    low, high = (float(v) for v in torch.aminmax(place_P))
     if low >= 0 and high <= n - 1:
         return place_P
     period = 2.0 * (n - 1)
-    folded = place_P.abs().remainder_(period)
+    folded = place_P.abs()
+    if max(high, -low) > period:
+        folded.remainder_(period)
     return torch.minimum(folded, period - folded)
 
 
-def _dense(coarse_BDG: torch.Tensor, patch: Sequence[int]) -> torch.Tensor:
-    """Displacements of every pixel from the coarse grid, cubic along every axis (Ronneberger 2015, section 3.1)."""
+def dense(coarse_BDG: torch.Tensor, patch: Sequence[int]) -> torch.Tensor:
+    """Values of every pixel from those on a coarse grid of the same extent, (B, D, *patch): cubic along every axis
+    (Ronneberger 2015, section 3.1)."""
     for axis, n in enumerate(patch, start=2):
-        matrix = _cubic(coarse_BDG.shape[axis], n)
+        matrix = _cubic(coarse_BDG.shape[axis], n).to(coarse_BDG.device)
         coarse_BDG = torch.tensordot(coarse_BDG, matrix, dims=([axis], [1])).movedim(-1, axis)
     return coarse_BDG
 
