@@ -177,6 +177,7 @@ def predict(
     tta: bool | None = None,
     memory: int | None = None,
     device: str = "auto",
+    adapt: str = "none",
     prune: int = 0,
     trust: bool = False,
     listen: Listen | None = None,
@@ -186,7 +187,8 @@ def predict(
     `outputs`: what is written beside the masks, and in which format. `post`: fields of the plan's `predict.post` that
     are changed: `{"smallest": 20}`. `axes`, `level`, `pixel_size`: how files are read, where it is not as in training.
     `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
-    good ones is named in the result; what was done before is skipped, what was interrupted goes on. `prune`: use only
+    good ones is named in the result; what was done before is skipped, what was interrupted goes on. `adapt`: to a new
+    scanner or stain, from these images alone: "norm" or "entropy" (see `unetkit.predict.adapt`). `prune`: use only
     so many columns of a nested network (U-Net++), which is faster; 0: all. `trust` as in `open_run`.
 
     Raises PlanError: a class or a size in `post` that there is not.
@@ -205,8 +207,8 @@ def predict(
         "level": level if sized else plan.request.level,
         "pixel_size": pixel_size if sized else plan.request.pixel_size,
     }
-    given = {name: value for name, value in reading.items() if value is not None}
-    options = _options(plan, tta=tta, memory=memory, device=device).model_copy(update=given)
+    given = {name: value for name, value in reading.items() if value is not None} | {"adapt": adapt}
+    options = PredictOptions.parse(_options(plan, tta, memory, device).model_dump() | given, "the options")
     return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())
 
 
@@ -216,6 +218,7 @@ def evaluate(
     request: Request | None = None,
     *,
     membrane: str | None = None,
+    metrics: Sequence[str] | None = None,
     out: PathLike | None = None,
     trust: bool = False,
     listen: Listen | None = None,
@@ -224,7 +227,9 @@ def evaluate(
     folder of masks; `truth` a data folder or a folder of masks, paired by name. A run also takes a list of `Sample`.
 
     `out`: where the predictions of a run are kept (None: nowhere). `membrane`: the class that
-    divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info). `trust` as in `open_run`.
+    divides the image into cells: scored as the ISBI 2012 challenge does (V_rand, V_info). `metrics`: names of
+    `unetkit.metrics.scores.MORE` (distances of surfaces, clDice …), or ("all",); None: what is usual. `trust` as in
+    `open_run`.
     Raises DataError: nothing pairs, sizes differ, samples where files are needed; RunError.
     """
     prediction, listen = Path(prediction), listen or notebook_listener()
@@ -234,6 +239,7 @@ def evaluate(
         ignore=request.ignore,
         background=request.background,
         membrane=membrane,
+        metrics=None if metrics is None else tuple(metrics),
         reading=request.reading,
     )
     if (prediction / PLAN).is_file():

@@ -274,6 +274,13 @@ def evaluate(
     membrane: Annotated[
         str | None, Parameter(metavar="CLASS", help="Class to score as ISBI 2012 does as well: V_rand and V_info.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        Parameter(
+            metavar="NAMES",
+            help="Metrics beside the usual ones: hd95, assd, surface_dice, hausdorff, cldice …, or all.",
+        ),
+    ] = None,
     masks: Annotated[Masks, Flat] = MASKS,
     files: Annotated[Files, Flat] = FILES,
     json: Json = False,
@@ -282,12 +289,15 @@ def evaluate(
 ) -> int:
     """See the help above."""
     request = make_request(masks, files)
+    more = None if metrics is None else tuple(name.strip() for name in metrics.split(","))
     with start_terminal(quiet, json) as terminal:
         terminal.doing("loading")
         from unetkit import api
         from unetkit.cli.scores import show_scores
 
-        scores = api.evaluate(prediction, truth, request, membrane=membrane, out=out, trust=trust, listen=terminal)
+        scores = api.evaluate(
+            prediction, truth, request, membrane=membrane, metrics=more, out=out, trust=trust, listen=terminal
+        )
     written = () if out is None else scores.write(out)
     if json:
         print_json(scores.as_json())

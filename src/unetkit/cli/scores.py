@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from unetkit.metrics.scores import IMAGE_METRICS, METRICS, CaseScores, Scores
+from unetkit.metrics.scores import IMAGE_METRICS, METRICS, MORE, CaseScores, Scores
 from unetkit.metrics.summary import Summary
 
 # Of many images, so many with the lowest Dice are listed.
@@ -24,12 +24,28 @@ _LABELS = {
     "v_info": "V_info",
     "ap50": "AP50",
     "ap50_90": "AP50-90",
+    "hd95": "HD95",
+    "assd": "ASSD",
+    "surface_dice": "surface\nDice",
+    "hausdorff": "Hausdorff",
+    "cldice": "clDice",
+    "onset_f1": "onset\nF1",
+    "offset_f1": "offset\nF1",
+    "onset_error": "onset\nerror",
+    "offset_error": "offset\nerror",
+    "aji": "AJI",
+    "seg": "SEG",
 }
 
 
 def show_scores(console: Console, scores: Scores) -> None:
     """Mean and interval per class and metric, then the images with the lowest Dice."""
-    console.print(_summary(scores))
+    console.print(_summary(scores, METRICS))
+    for start in range(len(METRICS), len(scores.metrics), len(METRICS)):
+        console.print(_summary(scores, scores.metrics[start : start + len(METRICS)]))
+    for name in scores.metrics:
+        if name in MORE:
+            console.print(Text(f"{_label(name).replace(chr(10), ' ')}: {MORE[name]}", style="dim"))
     for metric in _image_metrics(scores):
         value = scores.mean(metric)
         name = IMAGE_METRICS.get(metric, _label(metric))
@@ -50,16 +66,16 @@ def show_scores(console: Console, scores: Scores) -> None:
     console.print()
 
 
-def _summary(scores: Scores) -> Table:
-    table = _table("class", METRICS)
+def _summary(scores: Scores, metrics: Sequence[str]) -> Table:
+    table = _table("class", metrics)
     table.add_column("n", justify="right")
     if len(scores.class_names) > 1:
-        means = [scores.mean(metric) for metric in METRICS]
+        means = [scores.mean(metric) for metric in metrics]
         table.add_row(Text("mean", style="bold"), *(_value(m, "bold") for m in means), str(means[0].n))
     for index, name in enumerate(scores.class_names):
         counts = index in scores.foreground
         title = Text(name) if counts else Text(f"{name} *", style="dim")
-        values = [scores.class_mean(metric, index) for metric in METRICS]
+        values = [scores.class_mean(metric, index) for metric in metrics]
         table.add_row(title, *(_value(value, "" if counts else "dim") for value in values), str(values[0].n))
     return table
 
@@ -91,11 +107,15 @@ def _value(summary: Summary, style: str) -> Text:
 
 
 def _interval(summary: Summary) -> str:
-    return "" if math.isnan(summary.low) else f"{summary.low:.2f}–{summary.high:.2f}"
+    return "" if math.isnan(summary.low) else f"{_short(summary.low)}–{_short(summary.high)}"
 
 
 def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.3f}"
+    return "–" if math.isnan(value) else f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.3g}"
 
 
 def _label(metric: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,8 @@ from unetkit.evaluate.objects import scores_of_objects
 from unetkit.evaluate.pairs import Pair, pair, predictions_in, truth_cases
 from unetkit.metrics import CaseScores, Scores, membrane_scores, score_case
 from unetkit.metrics.boundary import TOLERANCE
+from unetkit.metrics.scores import MORE
+from unetkit.metrics.scoring import possible
 
 
 class EvaluateOptions(Config):
@@ -36,7 +38,8 @@ class EvaluateOptions(Config):
     legend: what the values mean (that of a run); None: inferred from the truth, with `names` (of the classes), `ignore`
     (value of unlabelled pixels) and `background` (value, "none" or "auto") as for training.
     tolerance: of the boundary F1, in pixels (of the finest axis, where voxels are no cubes). groups: case id → patient,
-    slide … where the data itself does not say.
+    slide … where the data itself does not say. metrics: names of `metrics.scores.MORE` that are computed beside the
+    others, or "all"; None: what is usual for images, volumes or signals.
     membrane: name of the class that divides the image into cells; adds V_rand and V_info from the probabilities that
     `predict --probabilities` wrote beside the masks. reading: how the files of the truth are read.
     """
@@ -47,6 +50,7 @@ class EvaluateOptions(Config):
     background: int | tuple[int, int, int] | Literal["none", "auto"] = "auto"
     tolerance: float = Field(default=TOLERANCE, ge=0)
     groups: Mapping[str, str] = {}
+    metrics: tuple[str, ...] | None = None
     membrane: str | None = None
     reading: Reading = AS_THEY_ARE
 
@@ -152,6 +156,7 @@ def _score(
             f"{path}: {unsaid} {space} have the ignore value where the truth has a class; a prediction names "
             f"a class for every {units(label_X.ndim, 1)}"
         )
+    more = wanted_metrics(options.metrics, label_X.ndim)
     image = scores_of_objects(truth, mask, label_X, legend)
     if membrane is not None:
         if label_X.ndim != 2:
@@ -178,8 +183,29 @@ def _score(
         tolerance=options.tolerance,
         spacing=truth.info.spacing if truth.info is not None else None,
         regions=legend.regions,
+        more=more,
     )
     return scores, remark
+
+
+def wanted_metrics(names: Sequence[str] | None, ndim: int) -> tuple[str, ...] | None:
+    """What is computed beside the usual overlap of images with so many axes; None: what is usual.
+
+    Raises PlanError: a metric that there is not, or not for such images.
+    """
+    if names is None:
+        return None
+    if tuple(names) == ("all",):
+        return possible(ndim)
+    for name in names:
+        if name not in MORE:
+            raise PlanError(
+                f"--metrics: there is no metric '{name}'; there are {', '.join(MORE)}, or all{nearest(name, MORE)}"
+            )
+        if name not in possible(ndim):
+            kind = {1: "signals", 2: "images", 3: "volumes"}[ndim]
+            raise PlanError(f"--metrics: {name} is not for {kind}; for these there are {', '.join(possible(ndim))}")
+    return tuple(dict.fromkeys(names))
 
 
 def _probability(path: Path, folder: Path, index: int, shape: tuple[int, ...]) -> NDArray[np.float32]:

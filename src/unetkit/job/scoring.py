@@ -18,9 +18,10 @@ from unetkit.data.labels.mask_files import RawMask
 from unetkit.data.labels.masks import case_mask, encode
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import image_info
-from unetkit.evaluate.folders import EvaluateOptions, evaluate
+from unetkit.evaluate.folders import EvaluateOptions, evaluate, wanted_metrics
 from unetkit.evaluate.objects import scores_of_objects
-from unetkit.metrics.scores import CaseScores, Scores, score_case
+from unetkit.metrics.scores import CaseScores, Scores
+from unetkit.metrics.scoring import score_case
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.post import cleaned_array
@@ -56,15 +57,26 @@ def scoring_samples(
     yield Started(task="evaluate", total=len(found.cases))
     return (
         yield from score_cases(
-            Predictor(model.nets, predicting, regions=model.legend.regions), model, found.cases, groups, "evaluate"
+            Predictor(model.nets, predicting, regions=model.legend.regions),
+            model,
+            found.cases,
+            groups,
+            "evaluate",
+            options.metrics,
         )
     )
 
 
 def score_cases(
-    predictor: Predictor, model: Model, cases: Sequence[Case], groups: Mapping[str, str], task: str
+    predictor: Predictor,
+    model: Model,
+    cases: Sequence[Case],
+    groups: Mapping[str, str],
+    task: str,
+    metrics: Sequence[str] | None = None,
 ) -> Generator[Event, None, Scores]:
-    """Predict and score every case, in memory. `groups`: case id → patient, slide …"""
+    """Predict and score every case, in memory. `groups`: case id → patient, slide … `metrics`: what is computed beside
+    the overlap, as `EvaluateOptions.metrics`."""
     legend, rows = model.legend.plain, list[CaseScores]()
     for number, case in enumerate(cases, start=1):
         prediction_X, ids_X = predict_case(predictor, model, case)
@@ -81,6 +93,7 @@ def score_cases(
                 scores_of_objects(truth, found, truth_X, legend),
                 spacing=spacing,
                 regions=legend.regions,
+                more=wanted_metrics(metrics, truth_X.ndim),
             )
         )
         yield Progress(task=task, done=number, fraction=number / len(cases), note=case.id)

@@ -1,7 +1,7 @@
 """Arrays in, numbers out: overlap, boundaries, membranes, and means with intervals."""
 
 from unetkit.metrics.boundary import boundary_f1
-from unetkit.metrics.instances import ObjectScores, object_scores
+from unetkit.metrics.instances import ObjectScores, aji, object_scores, seg
 from unetkit.metrics.membrane import (
     MembraneScores,
     SegmentScores,
@@ -10,8 +10,12 @@ from unetkit.metrics.membrane import (
     segments_between,
 )
 from unetkit.metrics.overlap import confusion, dice, iou, precision, recall, region_confusions
-from unetkit.metrics.scores import METRICS, CaseScores, Scores, score_case
+from unetkit.metrics.scores import METRICS, CaseScores, Scores
+from unetkit.metrics.scoring import score_case
+from unetkit.metrics.skeleton import cldice
 from unetkit.metrics.summary import Summary, summarise
+from unetkit.metrics.surface import SurfaceScores, surface_scores
+from unetkit.metrics.waves import WaveScores, wave_scores
 
 __all__ = [
     "METRICS",
@@ -21,7 +25,11 @@ __all__ = [
     "Scores",
     "SegmentScores",
     "Summary",
+    "SurfaceScores",
+    "WaveScores",
+    "aji",
     "boundary_f1",
+    "cldice",
     "confusion",
     "dice",
     "iou",
@@ -31,7 +39,10 @@ __all__ = [
     "recall",
     "region_confusions",
     "score_case",
+    "seg",
     "segment_scores",
     "segments_between",
     "summarise",
+    "surface_scores",
+    "wave_scores",
 ]

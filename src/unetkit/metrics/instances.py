@@ -59,28 +59,18 @@ def object_scores(
     ignored_X: NDArray[np.bool_] | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
 ) -> tuple[ObjectScores, ...]:
-    """Compare ids of true and predicted objects, integers (*space) of the same shape, 0 where there is none; one entry
+    """Compare ids of true and predicted objects, integers ≥ 0 (*space) of one shape, 0 where there is none; one entry
     for each threshold.
 
     Raises ValueError: shapes that differ, a threshold below 0.5 or of 1 and more.
     """
-    if truth_X.shape != prediction_X.shape:
-        raise ValueError(f"truth {truth_X.shape} and prediction {prediction_X.shape} differ in shape")
     if any(not 0.5 <= t < 1 for t in thresholds):
         raise ValueError(f"thresholds {tuple(thresholds)} must lie in [0.5, 1): below, an object may have two partners")
-    if ignored_X is not None:
-        truth_X, prediction_X = np.where(ignored_X, 0, truth_X), np.where(ignored_X, 0, prediction_X)
-    ids_T, truth_N = np.unique(truth_X, return_inverse=True)
-    ids_P, prediction_N = np.unique(prediction_X, return_inverse=True)
-    # objects are few per image, but not few enough for a table of all pairs
-    pair, shared = np.unique(
-        truth_N.astype(np.int64).reshape(-1) * len(ids_P) + prediction_N.reshape(-1), return_counts=True
-    )
-    t, p = pair // len(ids_P), pair % len(ids_P)
-    size_T, size_P = np.bincount(t, shared, len(ids_T)), np.bincount(p, shared, len(ids_P))
-    both = (ids_T[t] != 0) & (ids_P[p] != 0)
-    iou = shared[both] / (size_T[t[both]] + size_P[p[both]] - shared[both])
-    n_truth, n_prediction = int(np.count_nonzero(ids_T)), int(np.count_nonzero(ids_P))
+    return _object_scores(_pairs(truth_X, prediction_X, ignored_X), thresholds)
+
+
+def _object_scores(pairs: _Pairs, thresholds: Sequence[float]) -> tuple[ObjectScores, ...]:
+    iou, n_truth, n_prediction = pairs.iou, len(pairs.truth), len(pairs.prediction)
     scores = []
     for threshold in thresholds:
         right = iou[iou > threshold]
@@ -89,17 +79,83 @@ def object_scores(
     return tuple(scores)
 
 
+def aji(truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None = None) -> float:
+    """Aggregated Jaccard index in [0, 1] (Kumar et al. 2017, IEEE TMI 36:1550, algorithm 1): each true object goes with
+    the predicted one of the largest IoU; the sum of their intersections over the sum of their unions and of the
+    predicted objects that no true one chose. Arguments and errors as of `object_scores`; NaN without any object.
+    """
+    return _aji(_pairs(truth_X, prediction_X, ignored_X))
+
+
+def _aji(pairs: _Pairs) -> float:
+    # of each true object the pair of the largest IoU, the first of equal ones
+    order = np.lexsort((-pairs.iou, pairs.t))
+    chosen = order[np.unique(pairs.t[order], return_index=True)[1]]
+    union = pairs.truth[pairs.t[chosen]] + pairs.prediction[pairs.p[chosen]] - pairs.shared[chosen]
+    alone_T = np.delete(pairs.truth, pairs.t[chosen])
+    alone_P = np.delete(pairs.prediction, np.unique(pairs.p[chosen]))
+    return _share(float(pairs.shared[chosen].sum()), float(union.sum() + alone_T.sum() + alone_P.sum()))
+
+
+def seg(truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None = None) -> float:
+    """SEG of the Cell Tracking Challenge in [0, 1] (Maška et al. 2014, Bioinformatics 30:1609): the mean over true
+    objects of the IoU with the predicted object that covers more than half of it, 0 where none does. Invented objects
+    cost nothing. Arguments and errors as of `object_scores`; NaN where there is no true object.
+    """
+    return _seg(_pairs(truth_X, prediction_X, ignored_X))
+
+
+def _seg(pairs: _Pairs) -> float:
+    covers = 2 * pairs.shared > pairs.truth[pairs.t]
+    return _share(float(pairs.iou[covers].sum()), len(pairs.truth))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Objects that overlap: their numbers t and p, the pixels they share and their IoU; and the size (pixels) of every
+    true and predicted object."""
+
+    t: NDArray[np.int64]
+    p: NDArray[np.int64]
+    shared: NDArray[np.float64]
+    iou: NDArray[np.float64]
+    truth: NDArray[np.float64]
+    prediction: NDArray[np.float64]
+
+
+def _pairs(truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None) -> _Pairs:
+    if truth_X.shape != prediction_X.shape:
+        raise ValueError(f"truth {truth_X.shape} and prediction {prediction_X.shape} differ in shape")
+    if ignored_X is not None:
+        truth_X, prediction_X = np.where(ignored_X, 0, truth_X), np.where(ignored_X, 0, prediction_X)
+    # 0 is put first, so that it has the number 0 whether it occurs or not; then it is taken out again
+    ids_T, truth_N = np.unique(np.append(truth_X.reshape(-1), 0), return_inverse=True)
+    ids_P, prediction_N = np.unique(np.append(prediction_X.reshape(-1), 0), return_inverse=True)
+    # objects are few per image, but not few enough for a table of all pairs
+    pair, shared = np.unique(truth_N[:-1].astype(np.int64) * len(ids_P) + prediction_N[:-1], return_counts=True)
+    t, p = pair // len(ids_P), pair % len(ids_P)
+    size_T = np.bincount(t, shared, len(ids_T)).astype(np.float64)  # without a pixel numpy counts in integers
+    size_P = np.bincount(p, shared, len(ids_P)).astype(np.float64)
+    both = (ids_T[t] != 0) & (ids_P[p] != 0)
+    t, p, shared = t[both], p[both], shared[both].astype(np.float64)
+    iou = shared / (size_T[t] + size_P[p] - shared)
+    return _Pairs(t - 1, p - 1, shared, iou, size_T[1:], size_P[1:])
+
+
 def image_scores(
     truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None = None
 ) -> Mapping[str, float]:
     """What is reported of an image: `ap50` (AP at an IoU of 0.5), `ap50_90` (its mean over `THRESHOLDS`), `object_f1`
-    and `pq` at 0.5. Arguments as of `object_scores`."""
-    scores = object_scores(truth_X, prediction_X, ignored_X)
+    and `pq` at 0.5, `aji` and `seg`. Arguments as of `object_scores`."""
+    pairs = _pairs(truth_X, prediction_X, ignored_X)
+    scores = _object_scores(pairs, THRESHOLDS)
     return {
         "ap50": scores[0].ap,
         "ap50_90": float(np.mean([score.ap for score in scores])),
         "object_f1": scores[0].f1,
         "pq": scores[0].pq,
+        "aji": _aji(pairs),
+        "seg": _seg(pairs),
     }
 
 

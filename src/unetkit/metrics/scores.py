@@ -14,21 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.files import write_json, write_text
-from unetkit.metrics.boundary import TOLERANCE, boundary_f1
-from unetkit.metrics.overlap import (
-    IGNORE,
-    Counts,
-    confusion,
-    dice,
-    iou,
-    per_class,
-    precision,
-    recall,
-    region_confusions,
-)
 from unetkit.metrics.summary import Summary, summarise
 
 METRICS = ("dice", "iou", "precision", "recall", "boundary_f1")
+SURFACE = ("hd95", "assd", "surface_dice")
+WAVES = ("onset_f1", "offset_f1", "onset_error", "offset_error")
+MORE = {
+    "hd95": "95th percentile of the Hausdorff distance, in the unit of the spacing (else pixels)",
+    "assd": "average symmetric surface distance, in the unit of the spacing (else pixels)",
+    "surface_dice": "share of the surfaces within 2 pixels of each other",
+    "hausdorff": "Hausdorff distance, in the unit of the spacing (else pixels)",
+    "cldice": "centre-line Dice, of thin structures in images and volumes",
+    "onset_f1": "F1 of the onsets of a signal's intervals, within 150 ms",
+    "offset_f1": "F1 of the offsets of a signal's intervals, within 150 ms",
+    "onset_error": "mean error of the onsets that were found, in seconds; late is positive",
+    "offset_error": "mean error of the offsets that were found, in seconds; late is positive",
+}
+"""Metrics of classes beside `METRICS`, which are computed where they are asked for or usual."""
 IMAGE_METRICS = {
     "v_rand": "V_rand",
     "v_info": "V_info",
@@ -36,6 +38,8 @@ IMAGE_METRICS = {
     "ap50_90": "objects, AP, mean of IoU 0.5 … 0.9",
     "object_f1": "objects, F1 at IoU 0.5",
     "pq": "objects, panoptic quality",
+    "aji": "objects, aggregated Jaccard index",
+    "seg": "objects, SEG",
 }
 """What the metrics of whole images are called."""
 
@@ -70,19 +74,24 @@ class Scores:
         """Whether intervals draw whole groups: where any image's group is known."""
         return any(case.group is not None for case in self.cases)
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of classes: `METRICS`, and what was computed beside them, in order of first use."""
+        return tuple(dict.fromkeys([*METRICS, *(name for case in self.cases for name in case.classes)]))
+
     def mean(self, metric: str = "dice") -> Summary:
         """Mean over the foreground classes of each class's mean over images; or of an image's own metric (V_rand)."""
-        if metric in METRICS:
-            return self._summarise([[case.classes[metric][k] for k in self.foreground] for case in self.cases])
+        if metric in self.metrics:
+            return self._summarise([[_value(case, metric, k) for k in self.foreground] for case in self.cases])
         return self._summarise([[case.image.get(metric, math.nan)] for case in self.cases])
 
     def class_mean(self, metric: str, index: int) -> Summary:
         """Mean over images for one class."""
-        return self._summarise([[case.classes[metric][index]] for case in self.cases])
+        return self._summarise([[_value(case, metric, index)] for case in self.cases])
 
     def case_mean(self, case: CaseScores, metric: str = "dice") -> float:
         """Mean over the foreground classes that this image has in truth or prediction; NaN where it has none."""
-        values = [v for k in self.foreground if not math.isnan(v := case.classes[metric][k])]
+        values = [v for k in self.foreground if not math.isnan(v := _value(case, metric, k))]
         return sum(values) / len(values) if values else math.nan
 
     def image_metrics(self) -> tuple[str, ...]:
@@ -97,7 +106,7 @@ class Scores:
                 "group": case.group,
                 "class": name,
                 "truth_pixels": case.truth_pixels[k],
-                **{metric: _plain(case.classes[metric][k]) for metric in METRICS},
+                **{metric: _plain(_value(case, metric, k)) for metric in self.metrics},
             }
             for case in self.cases
             for k, name in enumerate(self.class_names)
@@ -108,9 +117,9 @@ class Scores:
 
         The first rows are the means over the foreground classes; their class is called "mean".
         """
-        rows = [_summary_row("mean", metric, self.mean(metric)) for metric in (*METRICS, *self.image_metrics())]
+        rows = [_summary_row("mean", metric, self.mean(metric)) for metric in (*self.metrics, *self.image_metrics())]
         for k, name in enumerate(self.class_names):
-            rows += [_summary_row(name, metric, self.class_mean(metric, k)) for metric in METRICS]
+            rows += [_summary_row(name, metric, self.class_mean(metric, k)) for metric in self.metrics]
         return rows
 
     def case_rows(self) -> list[Row]:
@@ -119,7 +128,7 @@ class Scores:
             {
                 "case": case.case,
                 "group": case.group,
-                **{metric: _plain(self.case_mean(case, metric)) for metric in METRICS},
+                **{metric: _plain(self.case_mean(case, metric)) for metric in self.metrics},
                 **{metric: _plain(value) for metric, value in case.image.items()},
             }
             for case in self.cases
@@ -144,7 +153,7 @@ class Scores:
     def as_csv(self) -> str:
         """`rows()` as CSV, with the metrics of whole images in further columns; empty where there is no value."""
         extra = self.image_metrics()
-        columns = ["case", "group", "class", "truth_pixels", *METRICS, *extra]
+        columns = ["case", "group", "class", "truth_pixels", *self.metrics, *extra]
         image = {case.case: {name: _plain(case.image.get(name, math.nan)) for name in extra} for case in self.cases}
         out = io.StringIO()
         writer = csv.DictWriter(out, columns, lineterminator="\n")
@@ -169,52 +178,9 @@ class Scores:
         return summarise(np.array(values, np.float64).reshape(len(values), width), groups)
 
 
-def score_case(
-    case: str,
-    label_X: NDArray[Any],
-    prediction_X: NDArray[Any],
-    classes: int,
-    group: str | None = None,
-    image: Mapping[str, float] | None = None,
-    tolerance: float = TOLERANCE,
-    ignore: int = IGNORE,
-    spacing: Sequence[float] | None = None,
-    regions: bool = False,
-) -> CaseScores:
-    """All METRICS for one image: integer arrays of classes 0 … K−1 and the same shape, `ignore` where unlabelled; with
-    `regions` bit masks of K classes that may overlap, each scored by itself.
-
-    `tolerance` of the boundary F1 in pixels, of the finest axis where `spacing` is given. Raises ValueError: shapes
-    that differ, classes out of range.
-    """
-    if not regions:
-        counts = confusion(label_X, prediction_X, classes, ignore)
-        edges_K = boundary_f1(label_X, prediction_X, classes, tolerance, ignore, spacing)
-        return case_scores(case, counts, edges_K, group, image)
-    counts = region_confusions(label_X, prediction_X, classes, ignore)
-    edges = []
-    for k in range(classes):
-        truth_X = np.where(label_X == ignore, ignore, label_X >> k & 1)
-        edges.append(boundary_f1(truth_X, prediction_X >> k & 1, 2, tolerance, ignore, spacing)[1])
-    return case_scores(case, counts, np.array(edges), group, image)
-
-
-def case_scores(
-    case: str,
-    counts: Counts,
-    boundary_f1_K: NDArray[np.float64],
-    group: str | None = None,
-    image: Mapping[str, float] | None = None,
-) -> CaseScores:
-    """As `score_case`, from the confusion table (of regions: their tables) and the boundary F1 per class."""
-    values = (*(per_class(measure, counts) for measure in (dice, iou, precision, recall)), boundary_f1_K)
-    return CaseScores(
-        case=case,
-        classes={name: tuple(map(float, value)) for name, value in zip(METRICS, values, strict=True)},
-        truth_pixels=tuple(map(int, counts.sum(1) if counts.ndim == 2 else counts[:, 1].sum(1))),
-        group=group,
-        image=dict(image or {}),
-    )
+def _value(case: CaseScores, metric: str, index: int) -> float:
+    """NaN for a metric that was not computed for this image."""
+    return case.classes[metric][index] if metric in case.classes else math.nan
 
 
 def _plain(value: float) -> float | None:

@@ -10,7 +10,20 @@ from unetkit.metrics.scores import IMAGE_METRICS
 from unetkit.report.facts import Facts, get, list_of_mappings, number, text
 
 # Order and names of the columns. Measures of whole images, such as V_rand, stand apart.
-METRICS = {"dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall", "boundary_f1": "Boundary F1"}
+METRICS = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "Precision",
+    "recall": "Recall",
+    "boundary_f1": "Boundary F1",
+    "hd95": "HD95",
+    "assd": "ASSD",
+    "surface_dice": "Surface Dice",
+    "onset_f1": "Onset F1",
+    "offset_f1": "Offset F1",
+    "onset_error": "Onset error (s)",
+    "offset_error": "Offset error (s)",
+}
 
 
 @dataclass(frozen=True)
