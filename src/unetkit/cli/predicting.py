@@ -103,6 +103,10 @@ def predict(
         Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit. Else a quarter of it."),
     ] = None,
     device: Annotated[str, Parameter(metavar="NAME", help="cpu, cuda, cuda:1, mps; else the fastest here.")] = "auto",
+    adapt: Annotated[
+        Literal["none", "norm", "entropy"],
+        Parameter(help="To a new scanner or stain, from these images together: batch statistics, or entropy as well."),
+    ] = "none",
     prune: Annotated[
         int,
         Parameter(metavar="N", converter=whole, help="Use N columns of a nested network (unetpp): faster, less exact."),
@@ -136,6 +140,7 @@ def predict(
             tta=tta,
             memory=limit,
             device=device,
+            adapt=adapt,
             prune=prune,
             trust=trust,
             listen=terminal,

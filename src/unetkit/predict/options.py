@@ -21,7 +21,8 @@ class PredictOptions(Config):
     beside what it holds already. tile: pixels read at once along each axis, instead of what memory allows. device:
     `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. sure: of objects that were learnt with their borders (classes background,
     inside, border): the probability above which a pixel of an object is inside, else on its border; 0: the likeliest
-    class. axes, level, pixel_size: as in `data.formats.Reading`.
+    class. adapt: to the images of a command together, see `predict.adapt`. axes, level, pixel_size: as in
+    `data.formats.Reading`.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -33,6 +34,7 @@ class PredictOptions(Config):
     memory: Annotated[int, Field(ge=1)] | None = None
     sure: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tile: Annotated[tuple[Side, ...], Field(min_length=1, max_length=3)] | None = None
+    adapt: Literal["none", "norm", "entropy"] = "none"
     axes: str = ""
     level: Annotated[int, Field(ge=0)] = 0
     pixel_size: Annotated[float, Field(gt=0)] | None = None

@@ -13,6 +13,7 @@ from unetkit.core.events import Done, Event, Progress, Started, Warned
 from unetkit.core.files import locked, remove_partial
 from unetkit.data.case import Case
 from unetkit.data.find.discover import images_of
+from unetkit.predict.adapt import adapt
 from unetkit.predict.image import Part, predict_image
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
@@ -46,7 +47,8 @@ def predict(
     """Write a mask for each image into the folder `out`; returns a `PredictResult`.
 
     `images`: a file, a folder, a pattern such as `images/*.png`, or what `discover` found. A file that is bad is
-    warned of and left out. Files appear whole or not at all; what is complete is skipped by the next run.
+    warned of and left out. Files appear whole or not at all; what is complete is skipped by the next run. With
+    `options.adapt` the networks are adapted to all of the images first.
 
     Raises DataError before anything starts: nothing found, two images with the same name, results among the images.
     Raises MachineError: the disk is full, the folder not writable, memory or the device missing.
@@ -64,6 +66,14 @@ def predict(
         for job in skipped:
             clear(job.work)  # left by a process that was killed between its last file and this
         yield Started(task="predict", total=len(todo))
+        if options is not None and options.adapt != "none" and todo:
+            # to all images, those done before as well, so that what was interrupted goes on with the same weights
+            model = yield from adapt(model, [job.case for job in jobs], options)
+            if skipped:
+                yield Warned(
+                    message=f"{len(skipped)} masks were there already and stay as they are, whatever they were adapted"
+                    " to; --overwrite makes all alike"
+                )
         done, failed = (yield from _predict_all(model, todo, options)) if todo else ([], [])
     result = PredictResult(tuple(done), tuple(job.label for job in skipped), tuple(failed))
     yield Done(task="predict", message=_summary(result), seconds=time.monotonic() - started)
