@@ -45,6 +45,10 @@ class DataPlan(Config):
     """How images and masks were paired."""
     split: str = ""
     """Who trains and who validates, and why."""
+    folds: int = Field(default=1, ge=1)
+    """Parts that the cases are divided into, of which each validates a training of its own on the others; 1: none."""
+    trained: int = Field(default=1, ge=1)
+    """Of the folds, those that are trained: fewer where the time is too short for all."""
     unlabelled: int = Field(default=0, ge=0)
     """Images without a mask that are learnt from as well."""
     unlabelled_digest: str = ""
@@ -86,6 +90,8 @@ class Request(Config):
     """How a network sees volumes: slice by slice, slices with their neighbours, or whole."""
     store: bool = Field(default=True, exclude=True)
     """Whether what does not fit in memory is copied, prepared, into the run folder; else it is read where it is."""
+    folds: int | None = Field(default=None, ge=1)
+    """Folds to train, each validated on the cases that the others learn from; 1: one split; none: as decided."""
     start: str | None = None
     """The run folder whose network and weights training begins with."""
     unlabelled: str | None = None
@@ -177,11 +183,8 @@ class Plan(Config):
                 f"sampling.patch has {len(self.sampling.patch)} lengths, but the network has {self.net.ndim} axes"
             )
         ndim = self.net.ndim
-        for name, entry in (("flip", self.augment.flip), ("aspect", self.augment.aspect)):
-            if isinstance(entry, tuple) and len(entry) not in ((ndim,) if name == "flip" else (0, ndim)):
-                raise ValueError(f"augment.{name} has {len(entry)} entries, but the network has {ndim} axes")
-        if any(axis >= ndim for axis in self.augment.fixed):
-            raise ValueError(f"augment.fixed names axis {max(self.augment.fixed)}, but axes count from 0 to {ndim - 1}")
+        values = 1 << classes if self.data.legend.regions else classes
+        self.augment.check(ndim, self.prepare.channels, self.prepare.colour == "rgb", values)
         if self.prepare.spacing is not None and len(self.prepare.spacing) != ndim:
             raise ValueError(
                 f"prepare.spacing has {len(self.prepare.spacing)} lengths, but the network has {ndim} axes"
