@@ -7,7 +7,8 @@ import pytest
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.prepared.patches import PLACES, PatchSampler, PreparedCase, find_places
+from unetkit.data.prepared.patches import PatchSampler, PreparedCase
+from unetkit.data.prepared.places import PLACES, find_places
 
 
 def case(name: str, shape: tuple[int, int], rare: bool = False) -> PreparedCase:

@@ -22,7 +22,7 @@ from unetkit.data.labels.survey import infer_legend
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.store import Keep, prepare_cases, prepared_bytes
 from unetkit.plan.fingerprint import fingerprint
-from unetkit.train.step import _tensor
+from unetkit.train.step import as_tensor
 
 
 def write_set(folder: Path, grey: bool = True, side: int = 40) -> Path:
@@ -43,8 +43,8 @@ def test_what_does_not_fit_in_memory_is_read_as_needed_and_equal(tmp_path: Path,
     cases = discover(write_set(tmp_path / "data", side=600)).cases
     legend, _ = infer_legend(cases)
     plan = PreparePlan()
-    inside = prepare_cases(cases, legend, plan, 0, tmp_path / "a")
-    outside = prepare_cases(cases, legend, plan, 0, tmp_path / "b", limit=5 * 600 * 640, keep=keep)
+    inside = prepare_cases(cases, legend, plan, 0, tmp_path / "a", areas=True)
+    outside = prepare_cases(cases, legend, plan, 0, tmp_path / "b", limit=5 * 600 * 640, keep=keep, areas=True)
     assert not (tmp_path / "a").exists()
     assert (tmp_path / "b").exists() is (keep == "store")
     assert [isinstance(case.image_CX, np.ndarray) for case in outside] == [True, False, False]
@@ -58,6 +58,8 @@ def test_what_does_not_fit_in_memory_is_read_as_needed_and_equal(tmp_path: Path,
         assert np.array_equal(a.label(part), b.label(part))
         assert a.places.counts == b.places.counts
         assert all(np.array_equal(a.places.of[k], b.places.of[k]) for k in a.places.of)
+        assert a.places.areas[1].sizes.tolist() == b.places.areas[1].sizes.tolist() == [8 * 50]
+        assert np.array_equal(a.places.areas[1].places, b.places.areas[1].places)
     assert prepared_bytes([(600, 640)] * 3, 1) == sum(c.image_CX.nbytes + c.label_X.nbytes for c in inside)
 
 
@@ -68,7 +70,7 @@ def test_training_sees_the_same_wherever_the_pixels_are(tmp_path: Path) -> None:
     def batches(**where: Any) -> list[torch.Tensor]:
         prepared = prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "store", **where)
         chosen = [(prepared[k], (40 + 90 * k, 150)) for k in range(3)]
-        pixels = [(_tensor(c.image_CX), _tensor(c.label_X)) for c, _ in chosen]
+        pixels = [(as_tensor(c.image_CX), as_tensor(c.label_X)) for c, _ in chosen]
         generators = [numpy_generator(0, k) for k in range(3)]
         centres = [centre for _, centre in chosen]
         done = augment([i for i, _ in pixels], [x for _, x in pixels], centres, (64, 64), AugmentPlan(), generators)

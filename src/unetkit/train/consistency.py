@@ -23,7 +23,8 @@ from unetkit.augment.plan import AugmentPlan
 from unetkit.augment.warp import warp
 from unetkit.core.rng import numpy_generator
 from unetkit.data.case import IGNORE
-from unetkit.data.prepared.patches import PatchSampler, Places, PreparedCase
+from unetkit.data.prepared.patches import PatchSampler, PreparedCase
+from unetkit.data.prepared.places import Places
 from unetkit.nets.build import UNet, centred
 from unetkit.plan.budget import arithmetic_of, autocast, memory_format
 from unetkit.plan.plan import Plan

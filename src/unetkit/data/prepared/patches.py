@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
-from unetkit.core.rng import key, numpy_generator
-from unetkit.data.case import IGNORE
+from unetkit.core.rng import numpy_generator
+from unetkit.data.prepared.places import Places
 
-# Remembered places per class and case: enough that training never sees the same few, small enough to keep.
-PLACES = 4096
 # Where less than this share of a case is annotated, patches are centred on annotated places alone.
 SPARSE = 0.5
 
@@ -26,15 +24,6 @@ class Pixels(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, index: tuple[slice, ...], /) -> Any: ...
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where the classes of a case are. of: class → (n, D) positions of some of its pixels, at most `PLACES`, evenly
-    drawn. counts: class → the number of its pixels. Unlabelled pixels are not among them."""
-
-    of: Mapping[int, NDArray[np.int64]] = field(default_factory=dict)
-    counts: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,62 +55,40 @@ class PreparedCase:
         return part_X
 
 
-def find_places(
-    label_X: NDArray[np.uint8] | Iterable[tuple[Region, NDArray[np.uint8]]],
-    seed: int,
-    case_id: str,
-    shape: Sequence[int] | None = None,
-) -> Places:
-    """Up to `PLACES` positions of every class (IGNORE left out), evenly drawn, seeded.
-
-    label_X: the whole label, or (region, part) of parts that cover a label of `shape`; the result does not depend on
-    how it was cut, for each pixel has a random number that its position alone decides, and the smallest are taken.
-    """
-    if isinstance(label_X, np.ndarray):
-        shape, parts = label_X.shape, iter([(Region.of(label_X.shape), label_X)])
-    else:
-        parts = iter(label_X)
-    if shape is None:
-        raise ValueError("parts of a label come with its shape")
-    salt = np.uint64(key(seed, "places", case_id) & (2**64 - 1))
-    counts: dict[int, int] = {}
-    best: dict[int, tuple[NDArray[np.uint64], NDArray[np.int64]]] = {}
-    for region, part_X in parts:
-        flat = part_X.reshape(-1)
-        here = np.bincount(flat, minlength=256)
-        for value in np.flatnonzero(here[:IGNORE]):
-            k = int(value)
-            counts[k] = counts.get(k, 0) + int(here[k])
-            inside = np.unravel_index(np.flatnonzero(flat == k), part_X.shape)
-            index = np.ravel_multi_index([i + a for i, a in zip(inside, region.start, strict=True)], tuple(shape))
-            drawn = _scattered(index.astype(np.uint64) ^ salt)
-            if k in best:
-                drawn, index = np.concatenate([best[k][0], drawn]), np.concatenate([best[k][1], index])
-            if len(drawn) > PLACES:
-                keep = np.argpartition(drawn, PLACES)[:PLACES]
-                drawn, index = drawn[keep], index[keep]
-            best[k] = drawn, index
-    of = {k: np.stack(np.unravel_index(np.sort(index), tuple(shape)), axis=-1) for k, (_, index) in best.items()}
-    return Places(dict(sorted(of.items())), dict(sorted(counts.items())))
-
-
 class PatchSampler:
-    """Chooses (case, centre) for every sample of every step from the key (seed, step, index) alone."""
+    """Chooses (case, centre) for every sample of every step from the key (seed, step, index), and nothing else unless
+    cases are reweighed on the way."""
 
-    def __init__(self, cases: Sequence[PreparedCase], patch: Sequence[int], oversample: float, seed: int) -> None:
-        """`oversample`: share of the samples centred on a pixel of a class drawn evenly among those of the case."""
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        patch: Sequence[int],
+        oversample: float,
+        seed: int,
+        by_area: float = 0.0,
+        repeat: float = 0.0,
+    ) -> None:
+        """`oversample`: share of the samples centred on a pixel of a class drawn evenly among those of the case.
+        `by_area`: share of these for which a connected area of the class is drawn evenly, then a pixel in it.
+        `repeat`: classes that a smaller share of the cases has are met more often (`repeat_factors`); 0: none is."""
         self.cases = tuple(cases)
         self.patch = tuple(patch)
         self.oversample = oversample
         self.seed = seed
+        self.by_area = by_area
         # Larger images are drawn more often, but less than in proportion, or one of them would be all that is seen.
         # What counts is what is annotated: of a volume of which three slices are, no more can be learnt.
         annotated = [sum(case.places.counts.values()) for case in self.cases]
-        weight = np.sqrt([max(n, 1) for n in annotated])
-        self._cumulative = np.cumsum(weight / weight.sum())
+        self._weight = np.sqrt([max(n, 1) for n in annotated]) * repeat_factors(self.cases, repeat)
+        self._cumulative = np.cumsum(self._weight / self._weight.sum())
         self._sparse = [
             n < SPARSE * np.prod(case.shape, dtype=float) for n, case in zip(annotated, self.cases, strict=True)
         ]
+
+    def reweigh(self, factors_N: NDArray[np.float64]) -> None:
+        """From now on draw each case so many times as often as it otherwise would be, beside the others."""
+        weight = self._weight * factors_N
+        self._cumulative = np.cumsum(weight / weight.sum())
 
     def choose(self, step: int, index: int) -> tuple[int, tuple[int, ...]]:
         """Index of the case and the centre of the patch (pixels) for sample `index` of `step`.
@@ -134,12 +101,9 @@ class PatchSampler:
         shape, places = case.shape, case.places
         by_class = g.random() < self.oversample
         if places.of and (by_class or self._sparse[number]):
-            classes = sorted(places.of)
-            share = np.array([places.counts[k] for k in classes], float)
-            place = int(g.integers(len(classes))) if by_class else int(g.choice(len(classes), p=share / share.sum()))
-            spots = places.of[classes[place]]
+            near = self._near(places, by_class, g)
             # not always in the middle: anywhere in the central half of the patch
-            spot = spots[int(g.integers(len(spots)))] + [int(g.integers(-p // 4, p // 4 + 1)) for p in self.patch]
+            spot = near + [int(g.integers(-p // 4, p // 4 + 1)) for p in self.patch]
         else:
             spot = np.array([int(g.integers(n)) for n in shape])
         # A patch stays inside where the image is large enough; a small image is centred.
@@ -149,10 +113,27 @@ class PatchSampler:
         ]
         return number, tuple(centre)
 
+    def _near(self, places: Places, by_class: bool, g: np.random.Generator) -> NDArray[np.int64]:
+        """A pixel: of a class drawn evenly (`by_class`), or of all that is annotated."""
+        if by_class and self.by_area and places.areas and g.random() < self.by_area:
+            return places.areas[sorted(places.areas)[int(g.integers(len(places.areas)))]].draw(g)
+        classes = sorted(places.of)
+        share = np.array([places.counts[k] for k in classes], float)
+        place = int(g.integers(len(classes))) if by_class else int(g.choice(len(classes), p=share / share.sum()))
+        spots = places.of[classes[place]]
+        spot: NDArray[np.int64] = spots[int(g.integers(len(spots)))]
+        return spot
 
-def _scattered(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Numbers that look random, one for each (the finaliser of SplitMix64; Steele, Lea and Flood 2014)."""
-    with np.errstate(over="ignore"):
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+
+def repeat_factors(cases: Sequence[PreparedCase], threshold: float) -> NDArray[np.float64]:
+    """How much more often each case (N,) is met for the sake of the classes that few cases have.
+
+    Of a class that a share f of the cases has, r = max(1, √(threshold / f)); of a case, the largest r of its classes
+    (Gupta, Dollár and Girshick 2019, "LVIS", section 4.1: repeat factor sampling).
+    """
+    have = np.zeros((len(cases), 256), bool)
+    for number, case in enumerate(cases):
+        have[number, list(case.places.counts)] = True
+    share = np.maximum(have.mean(axis=0), 1e-12)
+    factors: NDArray[np.float64] = np.where(have, np.maximum(1.0, np.sqrt(threshold / share)), 1.0).max(axis=1)
+    return factors

@@ -4,6 +4,7 @@ where no copies are wanted, read from the originals as they are needed."""
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 from collections import OrderedDict
@@ -20,8 +21,10 @@ from unetkit.core.machine import free_memory
 from unetkit.core.region import Region
 from unetkit.data.case import Case
 from unetkit.data.labels.legend import Legend
+from unetkit.data.prepared.areas import Areas
 from unetkit.data.prepared.label_reader import LabelReader, NoLabel, label_of
-from unetkit.data.prepared.patches import Pixels, Places, PreparedCase, find_places
+from unetkit.data.prepared.patches import Pixels, PreparedCase
+from unetkit.data.prepared.places import PlaceFinder, Places
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.prepared.statistics import Statistics
@@ -51,15 +54,17 @@ def prepare_cases(
     limit: int | None = None,
     keep: Keep = "store",
     unlabelled: bool = False,
+    areas: bool = False,
 ) -> list[PreparedCase]:
     """Read and normalise every case, one after the other, those that are large in blocks.
 
     What does not fit into `limit` bytes (default: a quarter of the free memory) goes to compressed chunks in `folder`,
     or with `keep` "originals" stays where it is and is read by region. unlabelled: cases without masks may be among
-    them, whose label is 0 everywhere. Raises DataError: an unreadable file, no mask, an image and a mask of different
-    size; MachineError: a full disk.
+    them, whose label is 0 everywhere. areas: the connected areas of classes are found, too, in the same pass. Raises
+    DataError: an unreadable file, no mask, an image and a mask of different size; MachineError: a full disk.
     """
     room = int(SHARE * free_memory()) if limit is None else limit
+    apart = 0 if legend.regions else legend.background  # where regions may overlap, 0 is where none is
     prepared, cache, files = [], ChunkCache(KEPT_BYTES), _Files(legend, plan)
     for number, case in enumerate(cases):
         if case.label is None and not unlabelled:
@@ -68,26 +73,27 @@ def prepare_cases(
             shape, spacing = image.shape, image.spacing
             image_CX: Pixels
             label_X: Pixels
+            finder = PlaceFinder(label.shape, seed, case.id, areas, apart)
             path = folder / f"{number:05d}.zarr"
             if (needed := prepared_bytes([shape], plan.channels)) <= room:
                 room -= needed
                 image_CX, label_X = image.read(image.whole), label.read(label.whole)
-                places = _places(label_X, seed, case.id)
+                places = _places(label_X, finder)
             elif keep == "originals":
                 image_CX, label_X = _Original(files, case, "image"), _Original(files, case, "label")
-                places = _places(label_X, seed, case.id)
+                places = _places(label_X, finder)
             else:
-                group = _taken_up(path) or _stored(image, label, path, seed, case.id)
+                group = _taken_up(path) or _stored(image, label, path, finder)
                 image_CX, label_X = _Stored(group["image"], cache), _Stored(group["label"], cache)
-                counts = {int(k): n for k, n in group.attrs["counts"].items()}
-                places = Places({k: np.asarray(group[f"places/{k}"][:]) for k in counts}, counts)
+                places = _places_of(group)
         prepared.append(PreparedCase(case.id, image_CX, label_X, places, spacing))
     return prepared
 
 
-def _places(label_X: Pixels, seed: int, case: str) -> Places:
-    shape = tuple(label_X.shape)
-    return find_places(((r, np.asarray(label_X[r.slices])) for r in _blocks(shape)), seed, case, shape)
+def _places(label_X: Pixels, finder: PlaceFinder) -> Places:
+    for region in _blocks(tuple(label_X.shape)):
+        finder.add(region, np.asarray(label_X[region.slices]))
+    return finder.places()
 
 
 class ChunkCache:
@@ -145,9 +151,9 @@ def _taken_up(path: Path) -> Any:
     return None
 
 
-def _stored(image: CaseReader, label: LabelReader | NoLabel, path: Path, seed: int, case: str) -> Any:
-    """Write a case to compressed chunks, block by block, with the places of its classes: a Zarr group of `image`,
-    `label` and `places/CLASS`. It is marked whole at the end."""
+def _stored(image: CaseReader, label: LabelReader | NoLabel, path: Path, finder: PlaceFinder) -> Any:
+    """Write a case to compressed chunks, block by block, with the places of its classes, which `finder` finds on the
+    way: a Zarr group of `image`, `label`, `places/CLASS` and `areas/CLASS/…`. It is marked whole at the end."""
     import zarr
     from zarr.codecs import BloscCodec
 
@@ -162,13 +168,25 @@ def _stored(image: CaseReader, label: LabelReader | NoLabel, path: Path, seed: i
         label_X = group.create_array("label", shape=image.shape, chunks=chunk, dtype="uint8", **options)
         for region in _blocks(image.shape):
             image_CX[(slice(None), *region.slices)] = image.read(region)
-            label_X[region.slices] = label.read(region)
-        places = _places(label_X, seed, case)
+            label_X[region.slices] = part_X = label.read(region)
+            finder.add(region, part_X)
+        places = finder.places()
         for k, positions in places.of.items():
             group.create_array(f"places/{k}", data=positions)
+        for k, areas in places.areas.items():
+            for field in dataclasses.fields(areas):
+                group.create_array(f"areas/{k}/{field.name}", data=getattr(areas, field.name))
         group.attrs["counts"] = {str(k): n for k, n in places.counts.items()}
         group.attrs["whole"] = True
     return group
+
+
+def _places_of(group: Any) -> Places:
+    """The places that `_stored` wrote."""
+    counts = {int(k): n for k, n in group.attrs["counts"].items()}
+    found = {int(k): part for k, part in group["areas"].groups()} if "areas" in group else {}
+    areas = {k: Areas(*(np.asarray(p[field.name][:]) for field in dataclasses.fields(Areas))) for k, p in found.items()}
+    return Places({k: np.asarray(group[f"places/{k}"][:]) for k in counts}, counts, dict(sorted(areas.items())))
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[Region]:
