@@ -35,6 +35,7 @@ _LABELS = {
     "offset_error": "offset\nerror",
     "aji": "AJI",
     "seg": "SEG",
+    "voi": "VOI",
 }
 
 

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetkit.metrics.membrane import segment_scores
+
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
@@ -110,6 +112,15 @@ def _seg(pairs: _Pairs) -> float:
     return _share(float(pairs.iou[covers].sum()), len(pairs.truth))
 
 
+def _voi(truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None) -> float:
+    """Variation of information in bits, 0 is perfect (Meilă 2007), over the pixels of true objects: what is split and
+    what is merged, see `segment_scores`."""
+    if ignored_X is not None:
+        truth_X = np.where(ignored_X, 0, truth_X)
+    scores = segment_scores(prediction_X, truth_X)
+    return scores.voi_split + scores.voi_merge
+
+
 @dataclass(frozen=True)
 class _Pairs:
     """Objects that overlap: their numbers t and p, the pixels they share and their IoU; and the size (pixels) of every
@@ -146,7 +157,7 @@ def image_scores(
     truth_X: NDArray[Any], prediction_X: NDArray[Any], ignored_X: NDArray[np.bool_] | None = None
 ) -> Mapping[str, float]:
     """What is reported of an image: `ap50` (AP at an IoU of 0.5), `ap50_90` (its mean over `THRESHOLDS`), `object_f1`
-    and `pq` at 0.5, `aji` and `seg`. Arguments as of `object_scores`."""
+    and `pq` at 0.5, `aji`, `seg` and `voi`. Arguments as of `object_scores`."""
     pairs = _pairs(truth_X, prediction_X, ignored_X)
     scores = _object_scores(pairs, THRESHOLDS)
     return {
@@ -156,6 +167,7 @@ def image_scores(
         "pq": scores[0].pq,
         "aji": _aji(pairs),
         "seg": _seg(pairs),
+        "voi": _voi(truth_X, prediction_X, ignored_X),
     }
 
 

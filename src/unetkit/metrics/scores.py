@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetkit.core.files import write_json, write_text
 from unetkit.metrics.summary import Summary, summarise
@@ -40,6 +39,7 @@ IMAGE_METRICS = {
     "pq": "objects, panoptic quality",
     "aji": "objects, aggregated Jaccard index",
     "seg": "objects, SEG",
+    "voi": "objects, variation of information (bits, 0 is best)",
 }
 """What the metrics of whole images are called."""
 
