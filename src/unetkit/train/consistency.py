@@ -32,6 +32,8 @@ from unetkit.train.step import as_tensor
 
 # Intensities of patches without masks are changed this many times as strongly as those of patches with masks.
 STRONGER = 2.0
+# No change of colour: it would need to know of every image what is black and white in its file.
+COLOURS_KEPT = {"saturation": 0.0, "hue": 0.0, "stain": 0.0}
 
 
 class Consistency:
@@ -89,7 +91,7 @@ class Consistency:
             draws,
         )
         box_BX = torch.stack([box(patch, numpy_generator(seed, "paste", step, index)) for index in batch])
-        strong_BCX = change_intensity(plain_BCX.clone(), draws)
+        strong_BCX = change_intensity(plain_BCX.clone(), draws, fixed=self.strong.fixed)
         return plain_BCX, pasted(strong_BCX, box_BX[:, None]), label_BX, box_BX
 
 
@@ -142,9 +144,9 @@ def anywhere(case: PreparedCase) -> PreparedCase:
 
 
 def stronger(plan: AugmentPlan) -> AugmentPlan:
-    """The same changes of shape, and stronger ones of intensity. What is off stays off."""
+    """The same changes of shape, and stronger ones of intensity. What is off stays off; colours stay as they are."""
     names = ("brightness", "contrast", "gamma", "noise", "blur")
-    return plan.model_copy(update={name: STRONGER * getattr(plan, name) for name in names})
+    return plan.model_copy(update={name: STRONGER * getattr(plan, name) for name in names} | COLOURS_KEPT)
 
 
 @contextlib.contextmanager

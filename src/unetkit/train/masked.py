@@ -30,7 +30,7 @@ from unetkit.nets.weights import save_weights
 from unetkit.plan.budget import arithmetic_of, autocast, memory_format, place
 from unetkit.plan.parts import BudgetPlan
 from unetkit.plan.plan import Plan
-from unetkit.train.consistency import anywhere
+from unetkit.train.consistency import COLOURS_KEPT, anywhere
 from unetkit.train.log import EventLog
 from unetkit.train.loop import SAVE_SHARE, START, Outcome
 from unetkit.train.optim import Average, make_optimiser
@@ -150,8 +150,9 @@ class Masked:
         self.plan = plan
         self.cases = tuple(anywhere(case) for case in cases)
         self.sampler = PatchSampler(self.cases, plan.sampling.patch, 0.0, plan.seed)
-        # noise and blur cannot be painted in
-        self.changes = plan.augment.model_copy(update={"noise": 0.0, "blur": 0.0})
+        # what harms an image cannot be painted in
+        harms = dict.fromkeys(("noise", "blur", "low_resolution", "channel_drop"), 0.0)
+        self.changes = plan.augment.model_copy(update=harms | COLOURS_KEPT)
         self.arithmetic = arithmetic_of(plan.machine)
 
     def patches(self, step: int) -> tuple[Tensor, Tensor]:
@@ -172,7 +173,7 @@ class Masked:
                 for index in batch
             ]
         )
-        return change_intensity(image_BCX, draws), hidden_BX
+        return change_intensity(image_BCX, draws, fixed=self.changes.fixed), hidden_BX
 
     def step(self, net: UNet, optimiser: torch.optim.Optimizer, step: int) -> float:
         """Forward, loss, backward, update; returns the loss."""
