@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from unetkit.augment.plan import AugmentPlan
@@ -67,7 +68,7 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
         why["net.channels"] = "; ".join(filter(None, (cut, shape.levels_text(patch, net))))
     sampling, why_sampling = training.sampling(facts, patch, rules.capacities(net)[1][1])
     loss, why_loss = training.loss(facts)
-    augment, why_augment = augmenting.augment(facts, size, vocabulary, look)
+    augment, why_augment = augmenting.augment(facts, size, vocabulary, look, legend, Path(data.path).name)
     predict, why["predict.tta"] = _predict(facts, augment)
     post, why_post = objects.post(own, legend)
     predict = predict.model_copy(update={"post": post})
