@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ TIMING_SHARE = 0.04
 STEP_SHARE = 0.5
 # Seconds after which the timing of one network is cut short.
 SLOW = 3.0
+# Steps of a race at most; who takes so many times as long as the fastest is out of it.
+MOST_TURNS, HOPELESS = 20, 1.6
 
 
 @dataclass(frozen=True)
@@ -42,40 +45,60 @@ def seconds_per_step(
 
     The fastest, because it is what other work on the machine disturbs least.
     """
-    device = torch.device(arithmetic.device)
-    torch.set_num_threads(arithmetic.threads)
-    net = place(build(spec, seed=0), arithmetic).train()
-    loss = make_loss("ce + dice", spec.classes)
-    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=device.type in ("cpu", "cuda"))
-    generator = torch.Generator().manual_seed(0)
-    shape = (batch, spec.in_channels, *patch)
-    image = torch.randn(shape, generator=generator)
-    if spec.vocabulary:
-        image = torch.randint(spec.vocabulary, shape, generator=generator).float()
-    image = image.to(device, memory_format=memory_format(arithmetic, spec.ndim))
-    label = torch.randint(spec.classes, (batch, *patch), generator=generator).to(device)
-    times: list[float] = []
-    begin = time.perf_counter()
+    return race([Trial(spec, patch, batch, arithmetic)], seconds)[0]
 
-    def enough() -> bool:
-        # the first is the warm-up; of steps that take seconds each, one more will do
-        spent = time.perf_counter() - begin
-        return len(times) >= (2 if spent > SLOW else 4) and (spent >= seconds or len(times) >= 20)
 
-    while not enough():
+def race(trials: Sequence[Trial], seconds: float = 0.6) -> list[float]:
+    """Seconds of the fastest step of each, taken by turns, so that other work on the machine disturbs all alike.
+
+    `seconds`: for each of them, at least; who is hopelessly behind takes part no more.
+    """
+    best, begin = [math.inf] * len(trials), time.perf_counter()
+    for trial in trials:
+        trial.step()  # the warm-up
+    for turn in range(MOST_TURNS):
+        running = [k for k in range(len(trials)) if best[k] < HOPELESS * min(best) or turn < 2]
+        for k in running:
+            best[k] = min(best[k], trials[k].step())
+        # of steps that take seconds each, few will do
+        spent = (time.perf_counter() - begin) / len(running)
+        if turn + 1 >= (1 if spent > SLOW else 3) and spent >= seconds:
+            break
+    return best
+
+
+class Trial:
+    """A network that is trained on random data, to see how long a step takes."""
+
+    def __init__(self, spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic) -> None:
+        self.arithmetic, self.device = arithmetic, torch.device(arithmetic.device)
+        torch.set_num_threads(arithmetic.threads)
+        self.net = place(build(spec, seed=0), arithmetic).train()
+        self.loss = make_loss("ce + dice", spec.classes)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=1e-4, fused=fused)
+        generator = torch.Generator().manual_seed(0)
+        shape = (batch, spec.in_channels, *patch)
+        image = torch.randn(shape, generator=generator)
+        if spec.vocabulary:
+            image = torch.randint(spec.vocabulary, shape, generator=generator).float()
+        self.image = image.to(self.device, memory_format=memory_format(arithmetic, spec.ndim))
+        self.label = torch.randint(spec.classes, (batch, *patch), generator=generator).to(self.device)
+
+    def step(self) -> float:
+        """Seconds of one step."""
         start = time.perf_counter()
-        with autocast(arithmetic):
-            output = net(image)
+        with autocast(self.arithmetic):
+            output = self.net(self.image)
         logits, *coarse = [output] if isinstance(output, torch.Tensor) else output
-        value = loss(logits, centred(label, logits.shape[2:]))
+        value = self.loss(logits, centred(self.label, logits.shape[2:]))
         # of deep supervision the other results: their own loss costs little beside the network
         torch.autograd.backward(value + sum(c.float().mean() for c in coarse))
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter() - start
 
 
 def memory_format(arithmetic: Arithmetic, ndim: int) -> torch.memory_format:
@@ -133,14 +156,9 @@ def choose_arithmetic(
             else "not timed: steps and precision are pinned, so that the run can be repeated"
         )
     else:
-        timed: dict[Arithmetic, float] = {}
-        for p in precisions:
-            for m in layouts:
-                arithmetic = Arithmetic(device, p, m, threads)
-                if len(precisions) * len(layouts) == 1:
-                    timed[arithmetic] = 0.0
-                    break
-                timed[arithmetic] = seconds_per_step(spec, patch, batch, arithmetic)
+        possible = [Arithmetic(device, p, m, threads) for p in precisions for m in layouts]
+        seconds = race([Trial(spec, patch, batch, a) for a in possible]) if len(possible) > 1 else [0.0]
+        timed = dict(zip(possible, seconds, strict=True))
         chosen = min(timed, key=lambda a: timed[a])
         table = ", ".join(f"{a.precision} {a.layout} {s * 1000:.0f} ms" for a, s in timed.items())
         timed_why = f"fastest of timed steps here: {table}" if len(timed) > 1 else "as asked"
