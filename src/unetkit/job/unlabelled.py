@@ -28,7 +28,7 @@ def find_unlabelled(
     """The images without masks that `--unlabelled` names: every one that is read whole, without copies of those that
     have a mask (held-out ones above all, which would no longer be held out).
 
-    hashes: digest of the pixels of each case with a mask. Raises DataError: none there, unreadable ones.
+    hashes: digests of the pixels of cases. Raises DataError: none there, unreadable ones.
     """
     if where is None:
         return ()
@@ -39,7 +39,7 @@ def find_unlabelled(
             f"--unlabelled {where}: every image in there has a mask; name a folder of images without masks, or leave it"
             " out"
         )
-    known = set(hashes.values())
+    known = {hashes[case.id] for case in discovery.cases if case.id in hashes}
     kept: list[Case] = []
     problems: list[str] = []
     for case in cases:
