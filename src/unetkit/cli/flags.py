@@ -179,6 +179,15 @@ class Choices:
             help="Copy what does not fit in memory, prepared, into RUN; --no-store: read it where it is, each time.",
         ),
     ] = True
+    folds: Annotated[
+        int | None,
+        Parameter(
+            group=_CHOICES,
+            metavar="K",
+            converter=whole,
+            help="Train K times, each time without another part of the cases; all are scored, K networks predict.",
+        ),
+    ] = None
     start: Annotated[
         Path | None,
         Parameter(group=_CHOICES, metavar="RUN", help="Begin with the network and weights of this run (fine-tuning)."),
@@ -230,7 +239,9 @@ class Choices:
             given = {"learn.masked": self.pretrain} | given
         if self.model is not None and not REFERENCE.fullmatch(self.model):
             preset(self.model)
-        names = ("seed", "precision", "layout", "device", "model", "trust", "view", "store", "unlabelled")
+        if self.folds is not None and self.folds < 1:
+            raise PlanError(f"--folds {self.folds}: must be 2 or more, for example --folds 5; 1 is one split")
+        names = ("seed", "precision", "layout", "device", "model", "trust", "view", "store", "unlabelled", "folds")
         start = None if self.start is None else str(self.start)
         return {name: getattr(self, name) for name in names} | {"start": start, "settings": settings | given}
 

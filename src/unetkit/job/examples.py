@@ -25,9 +25,9 @@ from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.sizes import extent
 from unetkit.evaluate.objects import ids_of
 from unetkit.job.scoring import predict_case
+from unetkit.job.sides import Side
 from unetkit.metrics.scores import Scores
 from unetkit.predict.model import Model
-from unetkit.predict.predictor import Predictor
 from unetkit.report.pictures import OUTSIDE
 
 # Longest side (pixels) of a picture.
@@ -51,8 +51,10 @@ class Shown:
     size: str
 
 
-def write_examples(run: Path, model: Model, predictor: Predictor, cases: Sequence[Case], scores: Scores) -> None:
-    """Write examples/ into the run folder: pictures, and examples.json that tells what they are."""
+def write_examples(run: Path, sides: Sequence[Side], scores: Scores) -> None:
+    """Write examples/ into the run folder: pictures, and examples.json that tells what they are. sides: who predicts
+    the cases that were scored, in their order."""
+    cases = [(case, side) for side in sides for case in side.cases]
     dice = [scores.case_mean(row) for row in scores.cases]
     order = sorted((k for k in range(len(cases)) if not np.isnan(dice[k])), key=lambda k: dice[k], reverse=True)
     ranks = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]} if order else {}
@@ -62,8 +64,10 @@ def write_examples(run: Path, model: Model, predictor: Predictor, cases: Sequenc
         if k in seen:  # of one or two images
             continue
         seen.add(k)
-        entry: dict[str, object] = {"case": cases[k].id, "rank": rank, "dice": dice[k]}
-        shown = show(cases[k], model, *predict_case(predictor, model, cases[k]))
+        case, side = cases[k]
+        entry: dict[str, object] = {"case": case.id, "rank": rank, "dice": dice[k]}
+        model, predictor = side.open()
+        shown = show(case, model, *predict_case(predictor, model, case))
         pictures = {
             "image": shown.image,
             "truth": Image.fromarray(shown.truth),

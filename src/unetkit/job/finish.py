@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,34 +12,38 @@ import numpy as np
 from unetkit.core.events import Done, Event, Saved, Started
 from unetkit.core.files import write_json
 from unetkit.core.machine import format_duration
-from unetkit.data.case import Case
 from unetkit.job.examples import write_examples
 from unetkit.job.record import record_timing
 from unetkit.job.scoring import score_cases
+from unetkit.job.sides import Side
+from unetkit.metrics.scores import Scores
 from unetkit.metrics.summary import Summary
 from unetkit.nets.geometry import geometry
 from unetkit.plan.plan import Plan
-from unetkit.predict.load import load_model, options_of
-from unetkit.predict.predictor import Predictor
 from unetkit.report.card import write_model_card
 from unetkit.report.page import write_report
 from unetkit.train.state import Position
 
 
 def finish(
-    run: Path, plan: Plan, cases: Sequence[Case], groups: Mapping[str, str], position: Position
+    run: Path, plan: Plan, sides: tuple[Side, ...], groups: Mapping[str, str], position: Position
 ) -> Generator[Event, None, None]:
     """Write scores.csv, scores.json, metrics.json, examples/, README.md and report.html into the run folder.
 
-    `groups`: case id → patient, slide …: intervals are over groups where they are known.
+    `sides`: models, each with the cases that it never saw. `groups`: case id → patient, slide …: intervals are over
+    groups where they are known. `position`: where training ended.
     """
     began = time.perf_counter()
+    cases = [case for side in sides for case in side.cases]
     yield Started(task="score", total=len(cases))
-    model, _ = load_model(run, net=plan.net)
-    predictor = Predictor(model.nets, options_of(plan), regions=model.legend.regions)
-    scores = yield from score_cases(predictor, model, cases, groups, "score")
+    found: list[Scores] = []
+    for side in sides:
+        model, predictor = side.open()
+        found.append((yield from score_cases(predictor, model, side.cases, groups, "score")))
+        del model, predictor
+    scores = replace(found[0], cases=tuple(row for part in found for row in part.cases))
     scores.write(run)
-    write_examples(run, model, predictor, cases, scores)
+    write_examples(run, sides, scores)
     mean = scores.mean("dice")
     write_json(
         run / "metrics.json",

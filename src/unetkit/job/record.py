@@ -11,8 +11,10 @@ from typing import Any
 
 from unetkit.core.files import read_json, write_json
 from unetkit.core.machine import cores, processor
+from unetkit.train.state import read_position
 
 NAME = "environment.json"
+FINDINGS, SPLIT, FINGERPRINT = "findings.json", "split.csv", "fingerprint.json"
 
 
 def record_command(run: Path) -> None:
@@ -40,6 +42,12 @@ def first_command(run: Path) -> str:
     """' (unetkit train …)' as the run was started, where it was started by a command; else an empty string."""
     commands = _known(run).get("commands", [])
     return f" ({commands[0]})" if commands else ""
+
+
+def is_trained(run: Path) -> bool:
+    """Whether training in this folder came to its end. Raises RunError for a damaged state."""
+    position = read_position(run)
+    return position is not None and position.finished
 
 
 def record_timing(run: Path, what: str, seconds: float) -> None:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from unetkit.core.errors import RunError
-from unetkit.core.events import Decided, Done, Event, Saved
+from unetkit.core.events import Done, Event, Saved
 from unetkit.core.files import locked, read_json, write_json
-from unetkit.data.prepared.patches import PreparedCase
-from unetkit.data.prepared.store import Keep, prepare_cases
 from unetkit.data.split import write_split
 from unetkit.job.finish import finish
+from unetkit.job.folds import is_complete, train_folds
 from unetkit.job.importing import is_imported
-from unetkit.job.record import first_command, record_command, record_timing
+from unetkit.job.preparing import FOLDER, Job, forget, prepare, stopped
+from unetkit.job.record import FINDINGS, FINGERPRINT, SPLIT, first_command, is_trained, record_command, record_timing
+from unetkit.job.sides import Side
 from unetkit.job.starting import begin_with, read_start
-from unetkit.job.understand import DataSource, Earlier, understand
+from unetkit.job.understand import DataSource, Earlier, Understood, understand
 from unetkit.job.unlabelled import check_unlabelled
 from unetkit.plan.make import Planned, make_plan
 from unetkit.plan.own import code_of, trusted, with_code
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.load import PLAN
-from unetkit.train.log import EventLog
+from unetkit.train.log import EventLog, logged
 from unetkit.train.loop import START, Outcome
 from unetkit.train.phases import learn
-from unetkit.train.state import read_position
 
-FINDINGS, SPLIT, FINGERPRINT, REPORT = "findings.json", "split.csv", "fingerprint.json", "report.html"
+REPORT = "report.html"
 
 
 def planning(data: DataSource, request: Request) -> Generator[Event, None, Planned]:
@@ -55,76 +53,69 @@ def training(
     _refuse_foreign(run)
     with locked(run):
         log = EventLog(run)
-        work = _training(data, run, request, should_stop, log, began)
-        while True:
-            try:
-                event = next(work)
-            except StopIteration as stop:
-                return bool(stop.value)
-            log.write(event)
-            yield event
+        kept = log.bytes()
+        begun = yield from logged(_begin(data, run, request), log)
+        if begun is None:
+            return True
+        job = Job(run, begun.plan, begun.understood, should_stop, request.store, began)
+        if job.plan.data.folds > 1:
+            if begun.resumed:
+                log.truncate(kept)  # it was all said before
+            return (yield from train_folds(job, log, begun.reserve))
+        return (yield from logged(_train(job, log, begun.reserve), log))
 
 
-def _training(
-    data: DataSource, run: Path, request: Request, should_stop: Callable[[], bool], log: EventLog, began: float
-) -> Generator[Event, None, bool]:
+@dataclass(frozen=True)
+class _Begun:
+    """A run folder with its plan, and the data that it is of. reserve: seconds of a budget in minutes that are not for
+    training."""
+
+    plan: Plan
+    understood: Understood
+    reserve: float
+    resumed: bool = False
+
+
+def _begin(data: DataSource, run: Path, request: Request) -> Generator[Event, None, _Begun | None]:
+    """The plan of a new run, or of the one that is there; None where that is finished."""
     if (run / PLAN).exists():
         plan = _resume(run, request)
-        position = read_position(run)
-        if position is not None and position.finished and (run / REPORT).exists():
+        if (run / REPORT).exists() and (is_complete(run, plan) if plan.data.folds > 1 else is_trained(run)):
             yield Done(task="train", message=f"this run is finished; see {run / REPORT}, or name a new folder with -o")
-            return True
+            return None
         understood = yield from understand(data, request, Earlier(plan.data, run / SPLIT))
-        reserve = 0.0  # the saved state knows it
-    else:
-        start = read_start(request.start)
-        understood = yield from understand(data, request)
-        planned = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
-        plan, reserve = planned.plan, planned.reserve
-        check_unlabelled(understood.unlabelled, plan)
-        write_split(run / SPLIT, understood.discovery.cases, understood.split)
-        write_json(run / FINDINGS, [finding.model_dump(mode="json") for finding in understood.diagnosis.findings])
-        write_json(run / FINGERPRINT, planned.facts.model_dump(mode="json"))
-        if start is not None:
-            yield from begin_with(start, run, plan)
-        plan.save(run / PLAN)  # last: a folder with a plan has everything a resumed run needs
-        yield Saved(path=str(run / PLAN), what="the plan, with the reason for every decision")
+        return _Begun(plan, understood, 0.0, resumed=True)  # the saved state knows what is reserved
+    start = read_start(request.start)
+    understood = yield from understand(data, request)
+    planned = yield from make_plan(understood.cases("train"), understood.diagnosis.legend, understood.data, request)
+    plan = planned.plan
+    check_unlabelled(understood.unlabelled, plan)
+    write_split(run / SPLIT, understood.discovery.cases, understood.split)
+    write_json(run / FINDINGS, [finding.model_dump(mode="json") for finding in understood.diagnosis.findings])
+    write_json(run / FINGERPRINT, planned.facts.model_dump(mode="json"))
+    if start is not None:
+        yield from begin_with(start, run, plan)
+    plan.save(run / PLAN)  # last: a folder with a plan has everything a resumed run needs
+    yield Saved(path=str(run / PLAN), what="the plan, with the reason for every decision")
+    return _Begun(plan, understood, planned.reserve)
+
+
+def _train(job: Job, log: EventLog, reserve: float) -> Generator[Event, None, bool]:
+    """One training with one split."""
+    run, plan, split = job.run, job.plan, job.understood.split
     record_command(run)
-    legend = plan.data.legend
-    folder = run / "prepared"
-    keep: Keep = "store" if request.store else "originals"
-    train_cases = prepare_cases(understood.cases("train"), legend, plan.prepare, plan.seed, folder, keep=keep)
-    val_cases = prepare_cases(understood.cases("val"), legend, plan.prepare, plan.seed, folder / "val", keep=keep)
-    others = prepare_cases(
-        understood.unlabelled, legend, plan.prepare, plan.seed, folder / "unlabelled", keep=keep, unlabelled=True
-    )
-    yield from _where([*train_cases, *others], folder, request.store)
-    record_timing(run, "prepare", time.perf_counter() - began)
-    outcome: Outcome = yield from learn(plan, train_cases, val_cases, run, log, should_stop, reserve, others)
+    prepared = yield from prepare(job)
+    parts = (prepared.of(split.train), prepared.of(split.val))
+    outcome: Outcome = yield from learn(plan, *parts, run, log, job.should_stop, reserve, prepared.unlabelled)
     record_timing(run, "train", outcome.position.elapsed)
     if not outcome.finished:
-        yield Done(
-            task="train",
-            message=f"stopped after step {outcome.position.step}, everything is saved; the same command goes on",
-            seconds=outcome.position.elapsed,
-        )
+        yield stopped(outcome.position)
         return False
-    del train_cases, val_cases, others
-    shutil.rmtree(folder, ignore_errors=True)
-    yield from finish(run, plan, understood.cases("val"), understood.diagnosis.groups.of, outcome.position)
+    del prepared, parts
+    forget(run)
+    sides = (Side(run, plan, tuple(job.understood.cases("val"))),)
+    yield from finish(run, plan, sides, job.understood.diagnosis.groups.of, outcome.position)
     return True
-
-
-def _where(cases: Sequence[PreparedCase], folder: Path, store: bool) -> Generator[Event, None, None]:
-    """Say where the prepared cases are, where they are not all in memory."""
-    outside = sum(not isinstance(case.image_CX, np.ndarray) for case in cases)
-    if outside:
-        yield Decided(
-            what="prepare.store",
-            value=f"{outside} of {len(cases)} cases " + (f"in {folder}" if store else "where they are"),
-            why="they do not fit in a quarter of the free memory"
-            + ("; --no-store reads the originals instead" if store else ", and no copies were wanted"),
-        )
 
 
 def _refuse_foreign(run: Path) -> None:
@@ -132,7 +123,7 @@ def _refuse_foreign(run: Path) -> None:
     if run.is_file():
         raise RunError(f"{run}: is a file; name a new folder with -o")
     if run.is_dir() and not (run / PLAN).exists():
-        ours = {".lock", FINDINGS, SPLIT, FINGERPRINT, START, "events.jsonl", "environment.json", "prepared"}
+        ours = {".lock", FINDINGS, SPLIT, FINGERPRINT, START, "events.jsonl", "environment.json", FOLDER}
         others = [p.name for p in run.iterdir() if p.name not in ours and not p.name.startswith(".")]
         if others:
             raise RunError(

@@ -16,9 +16,11 @@ from unetkit.data.case import Case
 from unetkit.data.doctor.examine import Diagnosis, examine
 from unetkit.data.find.discover import Discovery, discover
 from unetkit.data.find.sample import Sample
+from unetkit.data.folds import fold_cases
 from unetkit.data.formats import files_behind
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.job.unlabelled import find_unlabelled
+from unetkit.plan.folding import folds_of
 from unetkit.plan.plan import DataPlan, Request
 
 DataSource: TypeAlias = Path | Sequence[Sample]
@@ -41,7 +43,7 @@ class Understood:
     """Images without masks that are learnt from as well."""
 
     def cases(self, part: str) -> list[Case]:
-        """The cases of "train" or "val" (or "test": held out by the user, never touched)."""
+        """The cases of "train" or "val" (or "test": held out by the user, never touched). Of folds all train."""
         return [case for case in self.discovery.cases if self.split.of(case.id) == part]
 
 
@@ -93,15 +95,10 @@ def understand(
     if earlier is not None:
         split = read_split(earlier.split, discovery.cases)
     else:
-        split = split_cases(
-            discovery.cases,
-            diagnosis.groups,
-            diagnosis.label_counts,
-            seed=request.seed,
-            fraction=VALIDATION if len(discovery.cases) >= FEW else OF_FEW,
-            hashes=diagnosis.hashes,
-        )
+        split = _split(discovery.cases, diagnosis, request)
     counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
+    if split.folds:
+        counts = {f"in {split.count} folds": len(split.train), "test": len(split.test)}
     value = ", ".join(f"{n} {part}" for part, n in counts.items() if n)
     yield Decided(what="data.split", value=value, why=split.reason)
     plan = DataPlan(
@@ -111,11 +108,21 @@ def understand(
         digest=contents,
         layout=discovery.layout,
         split=f"{value}: {split.reason}" if split.reason else value,
+        folds=split.count,
         unlabelled=len(unlabelled),
         unlabelled_digest=others,
         synthetic=discovery.synthetic,
     )
     return Understood(discovery, diagnosis, split, plan, unlabelled)
+
+
+def _split(cases: Sequence[Case], diagnosis: Diagnosis, request: Request) -> Split:
+    """Who trains and who validates: one split, or folds."""
+    facts, seed, hashes = (cases, diagnosis.groups, diagnosis.label_counts), request.seed, diagnosis.hashes
+    if (folds := folds_of(request)) > 1:
+        return fold_cases(*facts, seed=seed, folds=folds, hashes=hashes)
+    fraction = VALIDATION if len(cases) >= FEW else OF_FEW
+    return split_cases(*facts, seed=seed, fraction=fraction, hashes=hashes)
 
 
 def digest(cases: Sequence[Case]) -> str:

@@ -19,7 +19,7 @@ LIBRARIES = 700_000_000
 @dataclass(frozen=True)
 class Cost:
     """`seconds`: of everything (None: until validation has settled, at most `limit`); `step`: seconds of one step;
-    `memory`: bytes that the process will hold."""
+    `memory`: bytes that the process will hold; `folds`: trainings of so many `steps` each."""
 
     seconds: float | None
     limit: float
@@ -27,6 +27,7 @@ class Cost:
     step: float
     parameters: int
     memory: int
+    folds: int = 1
 
     def __str__(self) -> str:
         time = (
@@ -35,6 +36,8 @@ class Cost:
             else (f"about {format_duration(self.seconds)}")
         )
         steps = f"{self.steps} steps of {self.step * 1000:.0f} ms"
+        if self.folds > 1:
+            steps = f"{self.folds} folds of {steps}"
         return (
             f"{time}, {steps}, {self.parameters / 1e6:.2f} million parameters, {format_memory(self.memory)} of memory"
         )
@@ -49,9 +52,10 @@ def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
     step *= plan.learn.step_cost
     seconds = None if plan.budget.minutes is None else 60 * plan.budget.minutes
     if plan.budget.steps is not None:
-        seconds = step * plan.budget.steps
+        seconds = step * plan.budget.steps * plan.data.trained
     parameters = geometry(plan.net).parameters
-    return Cost(seconds, 60 * plan.budget.limit, capacity.steps, step, parameters, training_memory(plan, facts))
+    memory = training_memory(plan, facts)
+    return Cost(seconds, 60 * plan.budget.limit, capacity.steps, step, parameters, memory, plan.data.trained)
 
 
 def training_memory(plan: Plan, facts: Fingerprint) -> int:

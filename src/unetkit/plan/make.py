@@ -35,6 +35,8 @@ from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
 FINISH_SHARE, FINISH_MOST = 0.06, 25.0
+# Of a run in folds all cases are predicted and scored, not a sixth of them.
+FINISH_SHARE_FOLDS, FINISH_MOST_FOLDS = 0.12, 150.0
 # Without a budget, the network is sized for this share of the limit: validation usually settles long before the limit.
 OPEN_ENDED = 0.25
 
@@ -76,7 +78,8 @@ def make_plan(
         samples = min(SAMPLES // 8, MOST_SAMPLES // len(cases))
         plan = plan.model_copy(update={"prepare": fit(plan.prepare, _pixels(cases, plan), samples)})
     plan, why_machine = yield from with_arithmetic(plan, request, candidates[min(1, len(candidates) - 1)])
-    finish = min(FINISH_SHARE * _budget_seconds(plan.budget), FINISH_MOST)
+    share, most = (FINISH_SHARE, FINISH_MOST) if data.folds == 1 else (FINISH_SHARE_FOLDS, FINISH_MOST_FOLDS)
+    finish = min(share * _budget_seconds(plan.budget), most)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
     plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0) * plan.learn.labels_share)
     optim, why_optim = training.optim(capacity.steps, plan.net)

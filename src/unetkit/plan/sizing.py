@@ -19,6 +19,7 @@ from unetkit.plan.budget import (
     choose_capacity,
     free_bytes,
 )
+from unetkit.plan.folding import folds_in_time, with_folds
 from unetkit.plan.own import model_name, pinned
 from unetkit.plan.plan import Plan, Request
 
@@ -91,11 +92,13 @@ def candidates_of(plan: Plan, request: Request) -> list[Candidate]:
 def with_capacity(
     plan: Plan, request: Request, candidates: Sequence[Candidate], seconds: float
 ) -> tuple[Plan, Capacity, dict[str, str]]:
-    """The plan with the width and the batch (where nothing pins them) that a budget of `seconds` affords."""
+    """The plan with the folds, and the width and the batch (where nothing pins them), that a budget of `seconds`
+    affords."""
     settings, arithmetic, patch = request.settings, arithmetic_of(plan.machine), plan.sampling.patch
     why: dict[str, str] = {}
     if request.steps is not None:
         capacity = candidate_for_steps(candidates, request.steps)
+        plan, why_folds = with_folds(plan, plan.data.folds, f"every fold is trained for {request.steps} steps")
     else:
         free = "sampling.patch" not in settings
         room = free_bytes(arithmetic)
@@ -103,6 +106,8 @@ def with_capacity(
             patch = smaller
             why["sampling.patch"] = f"halved, so that a step of the smallest network fits into {format_memory(room)}"
         fitting = [c for c in candidates if step_bytes(c, patch, plan) <= room] or list(candidates[:1])
+        plan, why_folds = with_folds(plan, *folds_in_time(plan, fitting, patch, seconds))
+        seconds /= plan.data.trained
         capacity = choose_capacity(fitting, patch, arithmetic, seconds=seconds)
         if len(fitting) < len(candidates):
             larger = f"larger ones do not fit into {format_memory(room)}"
@@ -111,6 +116,7 @@ def with_capacity(
             patch = smaller  # even the smallest network is too slow: fewer pixels in a step
             capacity = choose_capacity(candidates[:1], patch, arithmetic, seconds=seconds)
             why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
+    why |= why_folds
     if not isinstance(plan.net.topology, str):  # a network of the user's own has no widths that we know
         why["net.topology"] = f"as asked: {model_name(request)}"
     else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unetkit.core.errors import RunError
-from unetkit.nets.build import build
+from unetkit.core.errors import PlanError, RunError
+from unetkit.nets.build import UNet, build
 from unetkit.nets.parts import trust as trusted_spec
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.weights import load_weights
@@ -13,29 +13,51 @@ from unetkit.plan.plan import Plan
 from unetkit.predict.model import Model
 from unetkit.predict.options import PredictOptions
 
-PLAN, WEIGHTS = "plan.json", "weights.safetensors"
+PLAN, WEIGHTS, LAST = "plan.json", "weights.safetensors", "last.safetensors"
+FOLDS = "folds"
+"""The folder in a run in folds that holds a run folder for each: 1, 2, …"""
 
 
 def load_model(
-    run: Path, weights: str = WEIGHTS, *, trust: bool = False, net: NetSpec | None = None
+    run: Path, weights: str = WEIGHTS, *, trust: bool = False, net: NetSpec | None = None, fold: int | None = None
 ) -> tuple[Model, Plan]:
     """The trained model in a run folder, and its plan. Nothing in the folder is executed; code of the user's own that
-    the network names is imported only with `trust`. `net`: the spec, where the caller has it already.
+    the network names is imported only with `trust`. `net`: the spec, where the caller has it already. Of a run in folds
+    the networks of all that are trained, or of one `fold` (1, 2, …) alone.
 
     Raises RunError: no such folder, not a run, not trained yet, damaged weights. Raises PlanError: a plan of another
-    version or damaged. Raises SpecError: code of the user's own without `trust`.
+    version or damaged, no such fold. Raises SpecError: code of the user's own without `trust`.
     """
     run = Path(run)
     plan = load_plan(run)
-    if not (run / weights).is_file():
-        raise RunError(
-            f"{run / weights}: there are no weights yet; go on with the `unetkit train` that made this folder"
-        )
     if net is not None or trust:
         plan = plan.model_copy(update={"net": net or trusted_spec(plan.net)})
-    network = build(plan.net)
-    load_weights(network, run / weights)
-    return Model(net=network.eval(), legend=plan.data.legend, prepare=plan.prepare, post=plan.predict.post), plan
+    network, *others = (_network(plan.net, folder / weights) for folder in members(run, plan, fold))
+    model = Model(network, plan.data.legend, plan.prepare, plan.predict.post, others=tuple(others))
+    return model, plan
+
+
+def members(run: Path, plan: Plan, fold: int | None = None) -> tuple[Path, ...]:
+    """The folders whose networks make the model of a run: its own; of a run in folds those that are trained (while none
+    is, that which is being trained), or of one `fold`. Raises PlanError: no such fold."""
+    if plan.data.folds == 1:
+        if fold is not None:
+            raise PlanError(f"--fold {fold}: {run} was not trained in folds; leave it out")
+        return (run,)
+    folders = [run / FOLDS / str(number) for number in range(1, plan.data.trained + 1)]
+    if fold is not None:
+        if not 1 <= fold <= len(folders):
+            raise PlanError(f"--fold {fold}: {run} has the folds 1 to {len(folders)}; name one of them")
+        return (folders[fold - 1],)
+    return tuple(folder for folder in folders if (folder / LAST).is_file()) or (folders[0],)
+
+
+def _network(spec: NetSpec, weights: Path) -> UNet:
+    if not weights.is_file():
+        raise RunError(f"{weights}: there are no weights yet; go on with the `unetkit train` that made this folder")
+    network = build(spec)
+    load_weights(network, weights)
+    return network.eval()
 
 
 def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:

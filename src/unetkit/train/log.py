@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Generator
 from pathlib import Path
+from typing import TypeVar
 
 from unetkit.core.events import Event
 from unetkit.core.files import disk_errors
 
 NAME = "events.jsonl"
+
+T = TypeVar("T")
 
 
 class EventLog:
@@ -39,6 +43,18 @@ class EventLog:
                 os.truncate(self.path, length)
             self._offset = _last_time(self.path)
             self._began = time.perf_counter()
+
+
+def logged(work: Generator[Event, None, T], log: EventLog) -> Generator[Event, None, T]:
+    """The same work, each of whose events is in the log before it is handed on."""
+    while True:
+        try:
+            event = next(work)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        log.write(event)
+        yield event
 
 
 def _last_time(path: Path) -> float:

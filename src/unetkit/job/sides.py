@@ -1,0 +1,31 @@
+"""Who judges which cases: every case is judged by a model that never saw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetkit.data.case import Case
+from unetkit.plan.plan import Plan
+from unetkit.predict.load import FOLDS, load_model, options_of
+from unetkit.predict.model import Model
+from unetkit.predict.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Side:
+    """A folder with a network that was trained on other cases than these. plan: of the run, which all share."""
+
+    folder: Path
+    plan: Plan
+    cases: tuple[Case, ...]
+
+    def open(self) -> tuple[Model, Predictor]:
+        """The model, made ready. Not kept: networks of many folds need not be in memory at a time."""
+        model, _ = load_model(self.folder, net=self.plan.net)
+        return model, Predictor(model.nets, options_of(self.plan), regions=model.legend.regions)
+
+
+def fold_folder(run: Path, number: int) -> Path:
+    """The run folder of fold 1, 2, …"""
+    return run / FOLDS / str(number)

@@ -1,0 +1,45 @@
+"""How many folds: what the data are divided into, and how many of them the time suffices for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unetkit.core.machine import format_duration
+from unetkit.plan import rules
+from unetkit.plan.budget import Candidate, arithmetic_of, seconds_per_step
+from unetkit.plan.plan import Plan, Request
+
+
+def folds_of(request: Request) -> int:
+    """How many folds the cases are divided into: as asked; else none (1)."""
+    return request.folds or 1
+
+
+def folds_in_time(plan: Plan, candidates: Sequence[Candidate], patch: Sequence[int], seconds: float) -> tuple[int, str]:
+    """How many of the folds are trained in `seconds`, at least one; and why.
+
+    A fold must complete the steps without which even the second smallest network is not worth its cost
+    (`rules.capacities`): below, several networks together know less than one that had all the time.
+    """
+    folds = plan.data.folds
+    if folds == 1:
+        return 1, ""
+    needed = min(least for _, _, least in rules.capacities(plan.net) if least > 0)
+    candidate = next((c for c in candidates if c.least > 0), candidates[-1])
+    step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic_of(plan.machine))
+    trained = max(1, min(folds, int(seconds / (needed * step))))
+    share = f"{needed} steps of {step * 1000:.0f} ms ({candidate}) take {format_duration(needed * step)}"
+    if trained == folds:
+        return folds, f"each has {format_duration(seconds / folds)}; {share}"
+    only = "only one fold is" if trained == 1 else f"only {trained} folds are"
+    return (
+        trained,
+        f"{only} trained: each needs {needed} steps to be of use, and there are {format_duration(seconds)}; {share}",
+    )
+
+
+def with_folds(plan: Plan, trained: int, why: str) -> tuple[Plan, dict[str, str]]:
+    """The plan that trains so many of its folds, and the reason under the field's name; nothing where it has none."""
+    if plan.data.folds == 1:
+        return plan, {}
+    return plan.model_copy(update={"data": plan.data.model_copy(update={"trained": trained})}), {"data.trained": why}
