@@ -33,7 +33,9 @@ def find_unlabelled(
     if where is None:
         return ()
     own = _is_own(where, discovery)
-    cases = list(discovery.unlabelled_cases) if own else _of_files(images_of(where), discovery, reading)
+    # what the set keeps for testing stays unseen
+    theirs = [case for case in discovery.unlabelled_cases if case.split != "test"]
+    cases = theirs if own else _of_files(images_of(where), discovery, reading)
     if not cases:
         raise DataError(
             f"--unlabelled {where}: every image in there has a mask; name a folder of images without masks, or leave it"
