@@ -18,9 +18,11 @@ from unetkit.nets.build import build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.budget import Arithmetic, place
 from unetkit.plan.parts import OptimPlan
+from unetkit.train.average import Average
+from unetkit.train.hard import HardCases
 from unetkit.train.loop import spread
-from unetkit.train.optim import Average, make_optimiser
-from unetkit.train.state import Position, load_state, read_position, save_state
+from unetkit.train.optim import make_optimiser, set_rate
+from unetkit.train.state import Learner, Position, load_state, read_position, save_state
 from unetkit.train.step import shrink, supervise, train_step
 
 SPEC = NetSpec(channels=(4, 8), classes=2, block="residual")
@@ -62,12 +64,12 @@ def test_training_learns_a_threshold() -> None:
 
 def test_the_average_follows_and_includes_running_statistics() -> None:
     net = build(SPEC, seed=0)
-    average = Average(net, decay=0.9)
+    average = Average(net, OptimPlan(ema=0.9))
     start = copy.deepcopy(net.state_dict())
     with torch.no_grad():
         for tensor in (*net.parameters(), *(b for b in net.buffers() if b.is_floating_point())):
             tensor.add_(1.0)
-    average.update(net, steps_done=10)  # decay min(0.9, 10 / 20) = 0.5
+    average.update(net, steps_done=10, fraction=0.0)  # decay min(0.9, 10 / 20) = 0.5
     for name, tensor in average.net.state_dict().items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, start[name] + 0.5, atol=1e-6), name
@@ -138,28 +140,40 @@ def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    "plan",
+    [
+        OptimPlan(ema=0.9),
+        OptimPlan(name="sgd", lr=0.01, clip=None, average="none"),
+        OptimPlan(name="lion", lr=1e-3, average="swa", swa_from=0.3, layer_decay=0.9),
+    ],
+    ids=lambda plan: plan.name,
+)
+def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path, plan: OptimPlan, layout: str) -> None:
     arithmetic = Arithmetic("cpu", "fp32", "channels_last" if layout == "channels_last" else "contiguous", 1)
     loss = make_loss("ce + dice", 2)
 
-    def fresh(seed: int) -> tuple:  # type: ignore[type-arg]
+    def fresh(seed: int) -> Learner:
         net = place(build(SPEC, seed=seed), arithmetic)
-        return net, Average(net, 0.9), make_optimiser(net, OptimPlan())
+        return Learner(net, Average(net, plan), make_optimiser(net, plan), HardCases(4, 1.0, 3.0))
 
-    def advance(net, average, optimiser, steps: range) -> None:  # type: ignore[no-untyped-def]
+    def advance(learner: Learner, steps: range) -> None:
         for step in steps:
-            train_step(net, optimiser, loss, batch(step), arithmetic, 1.0)
-            average.update(net, step + 1)
+            set_rate(learner.optimiser, plan.lr / (step + 1))
+            value = train_step(learner.net, learner.optimiser, loss, batch(step), arithmetic, plan.clip)
+            learner.average.update(learner.net, step + 1, step / 6)
+            learner.hard.note([step % 3], [value])  # type: ignore[union-attr]
 
     whole = fresh(0)
-    advance(*whole, range(6))
+    advance(whole, range(6))
     first = fresh(0)
-    advance(*first, range(3))
-    save_state(tmp_path, *first, Position(plan="x", step=3))
+    advance(first, range(4))
+    save_state(tmp_path, first, Position(plan="x", step=4))
     second = fresh(99)
-    load_state(tmp_path, *second)
-    advance(*second, range(3, 6))
-    for a, b in ((whole[0], second[0]), (whole[1].net, second[1].net)):
+    load_state(tmp_path, second)
+    advance(second, range(4, 6))
+    assert np.array_equal(whole.hard.factors(), second.hard.factors())  # type: ignore[union-attr]
+    for a, b in ((whole.net, second.net), (whole.average.net, second.average.net)):
         for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True):
             assert torch.equal(x, y)
 
@@ -173,10 +187,10 @@ def test_damaged_states_are_named(tmp_path: Path) -> None:
 
 def test_a_state_of_another_network_is_named(tmp_path: Path) -> None:
     net = build(SPEC, seed=0)
-    save_state(tmp_path, net, Average(net, 0.9), make_optimiser(net, OptimPlan()), Position(plan="x"))
+    save_state(tmp_path, Learner(net, Average(net, OptimPlan()), make_optimiser(net, OptimPlan())), Position(plan="x"))
     other = build(SPEC.replace({"channels": (4, 4)}), seed=0)
     with pytest.raises(RunError, match="damaged or of another network"):
-        load_state(tmp_path, other, Average(other, 0.9), make_optimiser(other, OptimPlan()))
+        load_state(tmp_path, Learner(other, Average(other, OptimPlan()), make_optimiser(other, OptimPlan())))
 
 
 def test_validation_on_the_way_looks_at_cases_from_all_over_the_set() -> None:

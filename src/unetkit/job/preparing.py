@@ -55,7 +55,8 @@ def prepare(job: Job) -> Generator[Event, None, Prepared]:
 
     def ready(cases: Sequence[Case], where: Path, unlabelled: bool = False) -> list[PreparedCase]:
         given = (cases, plan.data.legend, plan.prepare, plan.seed, where)
-        return prepare_cases(*given, keep=keep, unlabelled=unlabelled)
+        areas = plan.sampling.by_area > 0
+        return prepare_cases(*given, keep=keep, unlabelled=unlabelled, areas=areas)
 
     found = ready([*job.understood.cases("train"), *job.understood.cases("val")], folder)
     others = ready(job.understood.unlabelled, folder / "unlabelled", unlabelled=True)

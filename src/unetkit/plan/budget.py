@@ -114,6 +114,11 @@ def place(net: UNet, arithmetic: Arithmetic) -> UNet:
     return net.to(torch.device(arithmetic.device), memory_format=layout)  # type: ignore[call-overload, no-any-return]
 
 
+def placed(image_BCX: torch.Tensor, arithmetic: Arithmetic) -> torch.Tensor:
+    """A batch of images on the device and in the layout of the arithmetic."""
+    return image_BCX.to(arithmetic.device, memory_format=memory_format(arithmetic, image_BCX.ndim - 2))
+
+
 def autocast(arithmetic: Arithmetic) -> contextlib.AbstractContextManager[object]:
     """The context in which a forward pass has the arithmetic's precision."""
     if arithmetic.precision == "fp32":

@@ -82,8 +82,8 @@ def make_plan(
     finish = min(share * _budget_seconds(plan.budget), most)
     left = _budget_seconds(plan.budget) - finish - (time.perf_counter() - began)
     plan, capacity, why_capacity = with_capacity(plan, request, candidates, max(left, 1.0) * plan.learn.labels_share)
-    optim, why_optim = training.optim(capacity.steps, plan.net)
-    free = {name: getattr(optim, name) for name in ("ema", "lr") if f"optim.{name}" not in settings}
+    optim, why_optim = training.optim(capacity.steps, plan.net, plan.optim.name)
+    free = {name: getattr(optim, name) for name in training.FOLLOWS if f"optim.{name}" not in settings}
     plan = plan.model_copy(update={"optim": plan.optim.model_copy(update=free)})
     for name, reason in why_capacity.items():
         why[name] = f"{why[name]}; {reason}" if name == "net.channels" and name in why else reason

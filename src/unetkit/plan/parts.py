@@ -24,6 +24,24 @@ class SamplingPlan(Config):
     """Patches in a step."""
     oversample: float = Field(default=0.33, ge=0, le=1)
     """Share of the patches centred near a pixel of a class drawn evenly (rare classes are met more often)."""
+    by_area: float = Field(default=0.0, ge=0, le=1)
+    """Share of these for which a connected area of the class is drawn evenly (small objects are met as often as large
+    ones), and not a pixel."""
+    repeat: float = Field(default=0.0, ge=0, le=1)
+    """Images with a class that a smaller share of the images has than this are met more often (Gupta 2019, LVIS)."""
+    hard: float = Field(default=0.0, ge=0, le=2)
+    """Cases whose loss runs above the median are met more often: in proportion to this power of it; 0: they are
+    not."""
+    hard_most: float = Field(default=3.0, ge=1)
+    """So many times as often as usual at the most (what cannot be learnt may be labelled wrongly), and as seldom."""
+
+    @model_validator(mode="after")
+    def _areas_are_centred_on(self) -> Self:
+        if self.by_area and not self.oversample:
+            raise ValueError(
+                "by_area is a share of the patches that oversample centres on a class: set oversample, too"
+            )
+        return self
 
 
 class LossPlan(Config):
@@ -44,19 +62,44 @@ class LossPlan(Config):
         return value
 
 
-class OptimPlan(Config):
-    """AdamW (Loshchilov 2019), a warm-up and a cosine over the budget, and an average of the weights."""
+Fall = Literal["cosine", "poly", "linear", "level", "constant", "restarts"]
 
+
+class OptimPlan(Config):
+    """How weights are changed: the optimiser, a warm-up and a fall of the learning rate over the budget, and an average
+    of the weights."""
+
+    name: Literal["adamw", "sgd", "lion"] = "adamw"
+    """adamw (Loshchilov 2019); sgd: with Nesterov momentum, as nnU-Net (Isensee 2021); lion (Chen 2023)."""
     lr: float = Field(default=2e-3, gt=0)
     """Largest learning rate."""
     weight_decay: float = Field(default=1e-2, ge=0)
-    """Not applied to norms and biases."""
+    """Not applied to norms, biases, embeddings and positions."""
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    """Of sgd."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Each part of the network learns so many times as fast as the one after it (Howard 2018, section 3.2): for weights
+    that training begins with; 1: all alike."""
+    schedule: Fall = "cosine"
+    """How the rate falls after the warm-up: cosine (Loshchilov 2017), poly (to the power 0.9; Chen 2018), linear, level
+    (only in the last part, `decay`; Hägele 2024), constant (not at all), restarts (several cosines, `cycles`)."""
     warmup: float = Field(default=0.03, ge=0, lt=1)
     """Fraction of the budget over which the learning rate rises from zero."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient."""
+    decay: float = Field(default=0.25, gt=0, le=1)
+    """Of the schedule level: the last fraction of the budget, in which the rate falls."""
+    cycles: int = Field(default=3, ge=1)
+    """Of restarts: how many."""
+    growth: float = Field(default=1.0, ge=1)
+    """Of restarts: how many times as long each is as the one before (Loshchilov 2017, T_mult)."""
+    clip: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; none: any."""
+    average: Literal["ema", "swa", "none"] = "ema"
+    """What is validated, kept and used: an exponential average of the weights (ema), the mean over the end of training
+    (swa; Izmailov 2018), or the weights as they are."""
     ema: float = Field(default=0.99, ge=0, lt=1)
     """Share of the old average that stays at every step."""
+    swa_from: float = Field(default=0.75, ge=0, lt=1)
+    """Of swa: the fraction of the budget from which the weights of every step count alike; before, it is ema."""
 
 
 def one_budget(minutes: float | None, steps: int | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from unetkit.data.sizes import units
@@ -50,12 +52,27 @@ def loss(facts: Fingerprint) -> tuple[LossPlan, dict[str, str]]:
     return LossPlan(), reasons
 
 
-def optim(steps: int | None, net: NetSpec) -> tuple[OptimPlan, dict[str, str]]:
-    """Optimiser settings for a schedule of about `steps` steps of this network."""
+def optim(
+    steps: int | None, net: NetSpec, name: Literal["adamw", "sgd", "lion"] = "adamw"
+) -> tuple[OptimPlan, dict[str, str]]:
+    """Optimiser settings for a schedule of about `steps` steps of this network, with this optimiser."""
     # the average looks back over about 3 % of the schedule
     memory = 100 if steps is None else min(max(0.03 * steps, 10), 500)
     rate, why = learning_rate(net)
-    return OptimPlan(lr=rate, ema=round(1 - 1 / memory, 4)), {
+    plan = OptimPlan(name=name, lr=rate, ema=round(1 - 1 / memory, 4))
+    reasons = {
         "optim.lr": why,
         "optim.ema": f"the weights are averaged over about {memory:.0f} steps, which evens out the last small batches",
     }
+    if name == "sgd":
+        plan = plan.model_copy(update={"lr": 0.01, "weight_decay": 3e-5, "clip": 12.0})
+        reasons["optim.lr"] = "as nnU-Net with SGD and Nesterov momentum; weight decay and clipping, too"
+    if name == "lion":
+        # every weight moves by the whole rate: a tenth, and a decay ten times as strong (Chen 2023, section 5)
+        plan = plan.model_copy(update={"lr": rate / 10, "weight_decay": 10 * plan.weight_decay})
+        reasons["optim.lr"] = "a tenth of that of AdamW, and ten times its weight decay: signs move every weight alike"
+    return plan, reasons
+
+
+# What follows from the optimiser and the steps, unless the user sets it.
+FOLLOWS = ("lr", "weight_decay", "clip", "ema")

@@ -24,10 +24,11 @@ from unetkit.nets.build import build
 from unetkit.nets.weights import load_weights, save_weights
 from unetkit.plan.budget import arithmetic_of, place
 from unetkit.plan.plan import Plan
+from unetkit.train.average import Average, measure_norms
 from unetkit.train.log import EventLog
-from unetkit.train.optim import Average, make_optimiser
+from unetkit.train.optim import make_optimiser, set_rate
 from unetkit.train.schedule import Schedule
-from unetkit.train.state import Position, load_state, read_position, save_state
+from unetkit.train.state import Learner, Position, load_state, read_position, save_state
 from unetkit.train.step import Also, Batches, train_step
 from unetkit.train.validate import validate
 
@@ -39,6 +40,8 @@ START = "start.safetensors"
 SAVE_SHARE = 40.0
 # A validation this close to the best counts as equal, and the later, more trained weights are kept.
 EQUAL = 0.003
+# Batches on which batch norms of a mean of weights are measured anew.
+MEASURED = 16
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def fit(
     net.checkpointing = plan.machine.checkpointing
     if (plan.request.start is not None or plan.learn.masked > 0) and read_position(run) is None:
         load_weights(net, run / START, strict=False)
-    optimiser = make_optimiser(net, plan.optim)
-    average = Average(net, plan.optim.ema)
+    batches = Batches(train_cases, plan)
+    learner = Learner(net, Average(net, plan.optim), make_optimiser(net, plan.optim), batches.hard)
+    average, optimiser = learner.average, learner.optimiser
     remove_partial(run)
     position = read_position(run)
     if position is None:
@@ -83,7 +87,7 @@ def fit(
             " a new folder with -o"
         )
     else:
-        load_state(run, net, average, optimiser)
+        load_state(run, learner)
         log.truncate(position.log_bytes)
         yield Decided(
             what="resume",
@@ -94,7 +98,6 @@ def fit(
         return Outcome(position, finished=True)
 
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
-    batches = Batches(train_cases, plan)
     looked_at = spread(val_cases, plan.budget.validation_cases)
     loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights, regions=plan.data.legend.regions)
     now = position.model_dump()
@@ -106,8 +109,14 @@ def fit(
         now["log_bytes"] = log.bytes()
         now["settled"], now["looks"], now["finished"] = schedule.settled, tuple(schedule.looks), finished
         position = Position(**now)
-        save_state(run, net, average, optimiser, position)
+        save_state(run, learner, position)
         return position
+
+    def settle() -> None:
+        """Batch norms of a mean over many steps are measured anew, on the patches of the last steps."""
+        if average.counted:
+            last = range(max(0, now["step"] - MEASURED), now["step"])
+            measure_norms(average.net, (batches(step).image_BCX for step in last), arithmetic)
 
     while True:
         elapsed = time.perf_counter() - began
@@ -115,6 +124,7 @@ def fit(
         mark = schedule.mark(fraction, elapsed)
         if mark > now["mark"] and now["step"] > 0:
             now["mark"] = mark
+            settle()
             result = validate(average.net, looked_at, plan)
             best = result.dice is None or now["peak"] is None or result.dice >= now["peak"] - EQUAL
             if result.dice is not None:
@@ -140,10 +150,9 @@ def fit(
                 )
         if fraction >= 1.0:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.learning_rate(fraction)
+        set_rate(optimiser, schedule.learning_rate(fraction))
         batch = batches(now["step"])
-        with _dropout_from(plan, now["step"]):
+        with dropout_from(plan, now["step"]):
             value = train_step(
                 net,
                 optimiser,
@@ -153,6 +162,7 @@ def fit(
                 plan.optim.clip,
                 plan.loss.scales,
                 None if also is None else partial(also.loss, net, average.net, now["step"], fraction),
+                None if batches.hard is None else batches.watch,
             )
         if not math.isfinite(value):
             raise RunError(
@@ -161,7 +171,7 @@ def fit(
             )
         now["step"] += 1
         now["loss"] = value if now["loss"] is None else 0.95 * now["loss"] + 0.05 * value
-        average.update(net, now["step"])
+        average.update(net, now["step"], fraction)
         clock = time.perf_counter()
         if clock - told_at >= max(0.5, (clock - began) / 1000):
             told_at = clock
@@ -182,6 +192,7 @@ def fit(
             saved_at = time.perf_counter()
             save_cost = saved_at - clock
 
+    settle()
     save_weights(average.net, run / LAST)
     if not (run / BEST).exists():  # nothing could be validated: the last weights are the best known
         save_weights(average.net, run / BEST)
@@ -196,7 +207,7 @@ def spread(cases: Sequence[PreparedCase], most: int) -> list[PreparedCase]:
 
 
 @contextlib.contextmanager
-def _dropout_from(plan: Plan, step: int) -> Iterator[None]:
+def dropout_from(plan: Plan, step: int) -> Iterator[None]:
     """Dropout draws from torch's global generator: within this, from the step's key; then it is as before."""
     if plan.net.dropout == 0:
         yield

@@ -30,12 +30,13 @@ from unetkit.nets.weights import save_weights
 from unetkit.plan.budget import arithmetic_of, autocast, memory_format, place
 from unetkit.plan.parts import BudgetPlan
 from unetkit.plan.plan import Plan
+from unetkit.train.average import Average
 from unetkit.train.consistency import COLOURS_KEPT, anywhere
 from unetkit.train.log import EventLog
-from unetkit.train.loop import SAVE_SHARE, START, Outcome
-from unetkit.train.optim import Average, make_optimiser
+from unetkit.train.loop import SAVE_SHARE, START, Outcome, dropout_from
+from unetkit.train.optim import clip_gradient, make_optimiser, set_rate
 from unetkit.train.schedule import Schedule
-from unetkit.train.state import Position, load_state, read_position, save_state
+from unetkit.train.state import Learner, Position, load_state, read_position, save_state
 from unetkit.train.step import as_tensor
 
 FOLDER = "masked"
@@ -84,12 +85,13 @@ def paint(
     torch.set_num_threads(arithmetic.threads)
     net = place(build(painter(plan.net), seed=key(plan.seed, "weights")), arithmetic)
     net.checkpointing = plan.machine.checkpointing
-    optimiser, average = make_optimiser(net, plan.optim), Average(net, plan.optim.ema)
+    optimiser, average = make_optimiser(net, plan.optim), Average(net, plan.optim)
+    learner = Learner(net, average, optimiser)
     remove_partial(folder)
     if position is None:
         position = Position(plan=plan.digest(), reserve=reserve)
     else:
-        load_state(folder, net, average, optimiser)
+        load_state(folder, learner)
         log.truncate(position.log_bytes)
         yield Decided(
             what="resume",
@@ -106,13 +108,13 @@ def paint(
     def save(finished: bool = False) -> Position:
         values = {"step": step, "loss": loss, "elapsed": time.perf_counter() - began, "log_bytes": log.bytes()}
         now = Position(plan=plan.digest(), reserve=position.reserve, finished=finished, **values)
-        save_state(folder, net, average, optimiser, now)
+        save_state(folder, learner, now)
         return now
 
     while (fraction := schedule.fraction(step, time.perf_counter() - began)) < 1.0:
-        for group in optimiser.param_groups:
-            group["lr"] = schedule.learning_rate(fraction)
-        value = hidden.step(net, optimiser, step)
+        set_rate(optimiser, schedule.learning_rate(fraction))
+        with dropout_from(plan, step):
+            value = hidden.step(net, optimiser, step)
         if not math.isfinite(value):
             raise RunError(
                 f"{run}: the loss is no longer a number at step {step} of painting in; train into a new folder without"
@@ -120,7 +122,7 @@ def paint(
             )
         step += 1
         loss = value if loss is None else 0.95 * loss + 0.05 * value
-        average.update(net, step)
+        average.update(net, step, fraction)
         clock = time.perf_counter()
         if clock - told_at >= max(0.5, (clock - began) / 1000):
             told_at = clock
@@ -187,7 +189,7 @@ class Masked:
         value = difference(painted_BCX, image_BCX, hidden_B1X)
         optimiser.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
-        torch.nn.utils.clip_grad_norm_(net.parameters(), self.plan.optim.clip)
+        clip_gradient(net, self.plan.optim.clip)
         optimiser.step()
         return float(value.detach())
 

@@ -7,9 +7,10 @@ exactly when the budget ends, whether it is counted in minutes or in steps.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from unetkit.plan.parts import BudgetPlan, OptimPlan
+from unetkit.plan.parts import BudgetPlan, Fall, OptimPlan
 
 # Without a budget: the share of the time that the learning rate stays up; the rest it falls (Hägele 2024, section 3).
 STABLE = 0.75
@@ -18,6 +19,29 @@ PATIENCE = 5
 BETTER = 0.002
 # Without a budget: seconds between validations at the beginning; they then follow the time spent.
 FIRST_LOOK = 20.0
+
+
+# From 1 to 0 over what is spent of the fall, in [0, 1].
+FALLS: Mapping[Fall, Callable[[float], float]] = {
+    "cosine": lambda spent: 0.5 * (1 + math.cos(math.pi * spent)),
+    "poly": lambda spent: (1 - spent) ** 0.9,
+    "linear": lambda spent: 1 - spent,
+    "level": lambda spent: 1 - math.sqrt(spent),  # better than linear in Hägele 2024, section 3.2
+    "constant": lambda _: 1.0,
+    "restarts": lambda spent: 0.5 * (1 + math.cos(math.pi * spent)),
+}
+
+
+def in_cycle(spent: float, cycles: int, growth: float) -> float:
+    """What is spent of the cycle that is going on, each `growth` times as long as the one before; 1.0 at the end of the
+    last (Loshchilov 2017, equation 5: T_cur / T_i)."""
+    lengths = [growth**n for n in range(cycles)]
+    left = spent * sum(lengths)
+    for length in lengths[:-1]:
+        if left < length:
+            return left / length
+        left -= length
+    return min(left / lengths[-1], 1.0)
 
 
 @dataclass
@@ -54,11 +78,14 @@ class Schedule:
         return min(elapsed / seconds, 1.0) if seconds else 1.0
 
     def learning_rate(self, fraction: float) -> float:
-        """Warm-up, then a cosine to zero; without a budget, level until `STABLE` of it, then the cosine."""
-        rise = min(1.0, (fraction + 1e-3) / self.optim.warmup) if self.optim.warmup else 1.0
-        start = STABLE if self.open_ended else self.optim.warmup
-        fall = max(0.0, (fraction - start) / (1 - start))
-        return self.optim.lr * rise * 0.5 * (1 + math.cos(math.pi * min(fall, 1.0)))
+        """Warm-up, then the fall that the plan names; without a budget, level until `STABLE` of it, then one fall."""
+        optim = self.optim
+        rise = min(1.0, (fraction + 1e-3) / optim.warmup) if optim.warmup else 1.0
+        start = STABLE if self.open_ended else 1 - optim.decay if optim.schedule == "level" else optim.warmup
+        spent = min(max(0.0, (fraction - start) / (1 - start)), 1.0)
+        if optim.schedule == "restarts" and not self.open_ended:
+            spent = in_cycle(spent, optim.cycles, optim.growth)
+        return optim.lr * rise * FALLS[optim.schedule](spent)
 
     def mark(self, fraction: float, elapsed: float) -> int:
         """Number of the last validation that is due: one is held whenever this number grows."""

@@ -1,13 +1,14 @@
 """Everything that survives a restart, in one file that is whole or absent: state.safetensors in the run folder.
 
-Tensors: the network, its average, and the optimiser's moments. Numbers (steps, seconds, best score …) are text in the
-file's header. Nothing is pickled.
+Tensors: the network, its average, the optimiser's moments, and what else is counted on the way. Numbers (steps,
+seconds, best score …) are text in the file's header. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from unetkit.core.config import Config
 from unetkit.core.errors import RunError
 from unetkit.core.files import write_bytes
 from unetkit.nets.build import UNet
-from unetkit.train.optim import Average
+from unetkit.train.average import Average
+from unetkit.train.hard import HardCases
 
 NAME = "state.safetensors"
 
@@ -47,15 +49,33 @@ class Position(Config):
     finished: bool = False
 
 
-def save_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer, position: Position) -> None:
+@dataclass(frozen=True)
+class Learner:
+    """All that learns in a run, and changes with every step."""
+
+    net: UNet
+    average: Average
+    optimiser: torch.optim.Optimizer
+    hard: HardCases | None = None
+
+    @property
+    def counts(self) -> dict[str, Average | HardCases]:
+        """The parts that keep more than weights and moments, by their names in the file."""
+        return {"averaged": self.average, **({} if self.hard is None else {"hard": self.hard})}
+
+
+def save_state(run: Path, learner: Learner, position: Position) -> None:
     """Write the state, whole or not at all. Raises MachineError where the disk refuses."""
     tensors: dict[str, torch.Tensor] = {}
-    for prefix, module in (("net", net), ("average", average.net)):
+    for prefix, module in (("net", learner.net), ("average", learner.average.net)):
         for name, tensor in module.state_dict().items():
             tensors[f"{prefix}/{name}"] = tensor.detach().cpu().contiguous()
-    for index, values in optimiser.state_dict()["state"].items():
+    for index, values in learner.optimiser.state_dict()["state"].items():
         for name, tensor in values.items():
-            tensors[f"optim/{index}/{name}"] = tensor.detach().cpu().contiguous()
+            if tensor is not None:
+                tensors[f"optim/{index}/{name}"] = tensor.detach().cpu().contiguous()
+    for prefix, part in learner.counts.items():
+        tensors |= {f"{prefix}/{name}": tensor.contiguous() for name, tensor in part.state().items()}
     # through bytes, not `save_file`: that one reports a full disk as an error of its own kind
     write_bytes(run / NAME, save(tensors, metadata={"position": position.model_dump_json()}))
 
@@ -77,10 +97,11 @@ def read_position(run: Path) -> Position | None:
         raise RunError(f"{path}: the saved state is damaged ({error}); delete this file to start over") from None
 
 
-def load_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Optimizer) -> None:
+def load_state(run: Path, learner: Learner) -> None:
     """Put the saved tensors back. Raises RunError for a damaged file or one of another network."""
     path = run / NAME
-    parts: dict[str, dict[str, torch.Tensor]] = {"net": {}, "average": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {name: {} for name in ("net", "average", *learner.counts)}
+    optimiser = learner.optimiser
     moments: dict[int, dict[str, Any]] = {}
     try:
         with safe_open(path, framework="pt") as file:
@@ -91,8 +112,10 @@ def load_state(run: Path, net: UNet, average: Average, optimiser: torch.optim.Op
                     moments.setdefault(int(index), {})[field] = file.get_tensor(name)
                 else:
                     parts[head][rest] = file.get_tensor(name)
-        net.load_state_dict(parts["net"])
-        average.net.load_state_dict(parts["average"])
+        learner.net.load_state_dict(parts["net"])
+        learner.average.net.load_state_dict(parts["average"])
+        for name, part in learner.counts.items():
+            part.restore(parts[name])
         if moments:
             optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
             _match_layout(optimiser)

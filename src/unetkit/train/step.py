@@ -18,10 +18,12 @@ from unetkit.augment.apply import Augmented, augment
 from unetkit.core.errors import PlanError
 from unetkit.core.rng import numpy_generator
 from unetkit.data.prepared.patches import PatchSampler, Pixels, PreparedCase
-from unetkit.losses.expression import Loss
+from unetkit.losses.expression import Loss, make_loss
 from unetkit.nets.build import UNet, centred
-from unetkit.plan.budget import Arithmetic, autocast, memory_format
+from unetkit.plan.budget import Arithmetic, autocast, placed
 from unetkit.plan.plan import Plan
+from unetkit.train.hard import HardCases
+from unetkit.train.optim import clip_gradient
 
 
 class Also(Protocol):
@@ -42,14 +44,24 @@ class Batches:
     def __init__(self, cases: Sequence[PreparedCase], plan: Plan) -> None:
         self.cases = tuple(cases)
         self.plan = plan
-        self.sampler = PatchSampler(cases, plan.sampling.patch, plan.sampling.oversample, plan.seed)
+        sampling = plan.sampling
+        self.sampler = PatchSampler(
+            cases, sampling.patch, sampling.oversample, plan.seed, sampling.by_area, sampling.repeat
+        )
+        self.hard = HardCases(len(self.cases), sampling.hard, sampling.hard_most) if sampling.hard else None
+        self.numbers: list[int] = []
+        """The case of each sample of the batch that was given last."""
+        self._loss = make_loss("ce + dice", plan.net.classes, regions=plan.data.legend.regions)
         self.images = [as_tensor(case.image_CX) for case in self.cases]
         self.labels = [as_tensor(case.label_X) for case in self.cases]
 
     def __call__(self, step: int) -> Augmented:
         """The batch of `step`."""
         batch = range(self.plan.sampling.batch)
+        if self.hard is not None:
+            self.sampler.reweigh(self.hard.factors())
         chosen = [self.sampler.choose(step, index) for index in batch]
+        self.numbers = [number for number, _ in chosen]
         return augment(
             [self.images[number] for number, _ in chosen],
             [self.labels[number] for number, _ in chosen],
@@ -58,6 +70,13 @@ class Batches:
             self.plan.augment,
             [numpy_generator(self.plan.seed, "augment", step, index) for index in batch],
         )
+
+    def watch(self, logits_BKX: Tensor, label_BX: Tensor) -> None:
+        """Take note of how hard the batch that was given last was: of cross-entropy and Dice of each sample, whatever
+        the loss that is minimised."""
+        if self.hard is not None:
+            pairs = zip(logits_BKX, label_BX, strict=True)
+            self.hard.note(self.numbers, [float(self._loss(logits[None], label[None])) for logits, label in pairs])
 
 
 def as_tensor(pixels: Pixels) -> Tensor | Pixels:
@@ -71,30 +90,35 @@ def train_step(
     loss: Loss,
     batch: Augmented,
     arithmetic: Arithmetic,
-    clip: float,
+    clip: float | None,
     scales: Sequence[float] | None = None,
     also: Callable[[], Tensor | None] | None = None,
+    watch: Callable[[Tensor, Tensor], None] | None = None,
 ) -> float:
     """Forward, loss, backward, update. Returns the loss. The loss is computed in float32 whatever the precision.
 
     Of a mixture of two samples it is that of both labels, each in its share (Zhang 2018, equation 2).
     also: gives what is added to the loss, or None. It is called when the network's own feature maps are free again.
+    watch: is given the logits (of the finest result, float32) and the label that they speak of, without gradients. Of
+    mixtures it is not: they say nothing of one case.
     """
     device = next(net.parameters()).device
-    image_BCX = batch.image_BCX.to(device, memory_format=memory_format(arithmetic, batch.image_BCX.ndim - 2))
     with autocast(arithmetic):
-        output = net(image_BCX)
+        output = net(placed(batch.image_BCX, arithmetic))
     value = supervise(loss, output, batch.label_BX.to(device), net.geometry.strides, scales)
     if batch.other_BX is not None:
         other = supervise(loss, output, batch.other_BX.to(device), net.geometry.strides, scales)
         value = batch.mix * value + (1 - batch.mix) * other
+    elif watch is not None:
+        logits_BKX = (output if isinstance(output, Tensor) else output[0]).detach().float()
+        watch(logits_BKX, centred(batch.label_BX.to(device), logits_BKX.shape[2:]))
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(value)
     added = None if also is None else also()
     if added is not None:
         torch.autograd.backward(added)
         value = value.detach() + added.detach()
-    torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+    clip_gradient(net, clip)
     optimiser.step()
     return float(value.detach())
 

@@ -1,0 +1,81 @@
+"""The average of the weights: what is validated, saved and used."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from unetkit.nets.build import UNet
+from unetkit.plan.budget import Arithmetic, autocast, placed
+from unetkit.plan.parts import OptimPlan
+
+
+class Average:
+    """Average of parameters and floating-point buffers over the steps.
+
+    ema: exponential; at step n the decay is min(`plan.ema`, n / (n + 10)), so that the first steps are forgotten
+    quickly. swa: so until the fraction `plan.swa_from` of the budget, then the mean of the weights of every step since
+    (Izmailov 2018, algorithm 1). none: the weights themselves.
+    """
+
+    def __init__(self, net: UNet, plan: OptimPlan) -> None:
+        self.net = copy.deepcopy(net).eval().requires_grad_(False)
+        self.plan = plan
+        self.counted = 0
+        """Of swa: the steps in the mean."""
+
+    @torch.no_grad()
+    def update(self, net: UNet, steps_done: int, fraction: float) -> None:
+        """Move a little towards `net`, after its step number `steps_done` (from 1), with `fraction` of the budget
+        spent."""
+        towards = 1 - min(self.plan.ema, steps_done / (steps_done + 10))
+        if self.plan.average == "none":
+            towards = 1.0
+        elif self.plan.average == "swa" and fraction >= self.plan.swa_from:
+            self.counted += 1
+            towards = 1 / self.counted
+        mine, theirs = _floats(self.net), _floats(net)
+        torch._foreach_lerp_(mine, theirs, towards)
+        for own, other in zip(_counters(self.net), _counters(net), strict=True):
+            own.copy_(other)
+
+    def state(self) -> dict[str, Tensor]:
+        """What a resumed run needs beside the weights of `net`."""
+        return {"counted": torch.tensor(self.counted)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        self.counted = int(state["counted"])
+
+
+@torch.no_grad()
+def measure_norms(net: nn.Module, images: Iterable[Tensor], arithmetic: Arithmetic) -> None:
+    """Set the statistics of batch norms to the mean over those of the batches `images` (image_BCX), with the weights as
+    they are (Izmailov 2018, section 3.2): those that were averaged on the way belong to other weights."""
+    norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    try:
+        for image_BCX in images:
+            with autocast(arithmetic):
+                net(placed(image_BCX, arithmetic))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+
+def _floats(net: nn.Module) -> list[Tensor]:
+    return [t for t in (*net.parameters(), *net.buffers()) if t.is_floating_point()]
+
+
+def _counters(net: nn.Module) -> list[Tensor]:
+    return [t for t in net.buffers() if not t.is_floating_point()]
