@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+import unetkit as uk
+from unetkit.cli import main
 from unetkit.core.errors import PlanError
 from unetkit.core.events import Decided, Event, Warned, drain
 from unetkit.data.case import Case
@@ -231,3 +233,22 @@ def test_a_killed_prediction_goes_on_with_the_same_adapted_weights(tmp_path):
     assert "the rest was done before" in resumed.stdout
     for name in ("0.tif", "1.tif"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_the_flag_and_the_verb(tmp_path, capsys):
+    for kind in ("images", "masks"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+    for k in range(4):
+        image, label = sample(48, k)
+        tifffile.imwrite(tmp_path / "data" / "images" / f"{k}.tif", image)
+        tifffile.imwrite(tmp_path / "data" / "masks" / f"{k}.tif", (label * 255).astype(np.uint8))
+    settings = {"net.channels": "[4, 8]", "sampling.patch": "[32, 32]", "machine.threads": "1"}
+    run = uk.train(tmp_path / "data", tmp_path / "run", uk.Request(steps=4, precision="fp32", settings=settings))
+    images = str(tmp_path / "data" / "images")
+    assert main(["predict", str(run.path), images, "-o", str(tmp_path / "masks"), "--adapt", "entropy"]) == 0
+    shown = " ".join("".join(capsys.readouterr()).split())
+    assert "the network was adapted (--adapt entropy) to 4 images taken together" in shown
+    assert "nats" in shown
+    assert len(list((tmp_path / "masks").glob("*.tif"))) == 4
+    with pytest.raises(PlanError, match="the options: 'adapt': input should be 'none', 'norm' or 'entropy'"):
+        uk.predict(run.path, images, tmp_path / "other", adapt="stain")
