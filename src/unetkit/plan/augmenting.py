@@ -9,7 +9,7 @@ from unetkit.augment.plan import AugmentPlan
 from unetkit.data.labels.borders import BORDER, INSIDE
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.grid import THICK
-from unetkit.plan.fingerprint import Fingerprint
+from unetkit.plan.fingerprint import ClassFacts, Fingerprint
 from unetkit.plan.view import Look
 
 # Words of class names after which a mirrored or turned image is another one.
@@ -61,7 +61,22 @@ def _augment_images(facts: Fingerprint, patch: Sequence[int], folder: str) -> tu
             "augment.rotate": f"'{sided}' is a side: images are tilted a little, not turned",
         }
         return plan.model_copy(update={"flip": False, "turn": False, "rotate": 15.0}), reasons
+    if leaning := [c for c in facts.classes if any(c.lean)]:
+        most = max(leaning, key=lambda c: max(map(abs, c.lean)))
+        reasons |= {
+            "augment.flip": f"{_where(most)}: images are not mirrored so that it would lie elsewhere",
+            "augment.rotate": f"{_where(most)}: images are tilted a little, not turned",
+        }
+        free = tuple(not any(c.lean[axis] for c in leaning) for axis in range(2))
+        return plan.model_copy(update={"flip": free, "turn": False, "rotate": 15.0}), reasons
     return plan, reasons
+
+
+def _where(found: ClassFacts) -> str:
+    """ "'sky' lies above the middle in nearly all images"."""
+    axis = max(range(2), key=lambda a: abs(found.lean[a]))
+    side = (("above", "below"), ("left of", "right of"))[axis][found.lean[axis] > 0]
+    return f"'{found.name}' lies {side} the middle in nearly all images"
 
 
 def _elastic(facts: Fingerprint) -> tuple[float, float]:
