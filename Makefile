@@ -6,13 +6,16 @@ UNETKIT := $(BIN)/unetkit
 DEMO ?= demo
 CLASSES := background,cell,membrane
 
-.PHONY: demo test lint format clean
+BENCH ?= .bench-venv
+
+.PHONY: demo test lint format clean bench-env
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo   install, and run the main job on a synthetic sample set (about 5 minutes)"
 	@echo "make test   install, and run the whole test suite"
 	@echo "make lint   formatting, style, types and layers"
+	@echo "make bench-env   the environment of benchmarks/arena, with what is measured against"
 
 # The environment: made once, and again when the dependencies change. The package without its dependencies is one that
 # tests compare with; what it asks for besides (timm, einops) is for networks other than its U-Nets.
@@ -50,6 +53,17 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff format src tests benchmarks docs examples
 	$(BIN)/ruff check --fix src tests benchmarks docs examples
+
+# What the arena measures against, beside unetkit, in an environment of its own. The packages of peers.txt ask for a
+# torchvision that fits a CUDA torch, and for more that they do not import: so they come without what they ask for.
+bench-env: $(BENCH)/.installed
+
+$(BENCH)/.installed: pyproject.toml constraints.txt benchmarks/arena/requirements.txt benchmarks/arena/peers.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --upgrade pip
+	$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[signals]' --requirement benchmarks/arena/requirements.txt
+	$(BENCH)/bin/python -m pip install --quiet --no-deps --requirement benchmarks/arena/peers.txt
+	touch $@
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The arena: several ways to train a segmentation network, the same minutes on the same cores, scored by one code."""
