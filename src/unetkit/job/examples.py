@@ -85,18 +85,31 @@ def write_examples(run: Path, sides: Sequence[Side], scores: Scores) -> None:
 def show(case: Case, model: Model, prediction_X: Label, ids_X: NDArray[np.uint32] | None = None) -> Shown:
     """The pictures of a case of any number of axes. prediction_X, ids_X: as `predict_case` gives them. Where objects
     that touch were told apart, the seams between them have the class of the border."""
+    return show_part(case, model, Region.of(prediction_X.shape), prediction_X, ids_X)
+
+
+def show_part(
+    case: Case,
+    model: Model,
+    part: Region,
+    prediction_X: Label,
+    ids_X: NDArray[np.uint32] | None = None,
+    wanted_X: NDArray[np.bool_] | None = None,
+) -> Shown:
+    """As `show`, of a part of the case; prediction_X, ids_X and wanted_X are of that part. wanted_X: what is to be
+    seen, of volumes and long signals; None: whatever is not background in the truth, else in the prediction."""
     with CaseReader(case, model.prepare) as reader:
-        image_CX, spacing = reader.channels(Region.of(reader.grid.own)), reader.info.spacing
+        image_CX, spacing = reader.channels(part), reader.info.spacing
     legend = model.legend.plain
     truth = case_mask(case, legend)
     truth_X = encode(truth, legend, case.mask_where)[0]
-    shown = legend.display()[1]
-    wanted_X = shown[truth_X]
-    if not wanted_X.any():
-        wanted_X = shown[prediction_X]
     if model.legend.border:
         truth_X = with_seams(truth_X, ids_of(truth, legend))
         prediction_X = prediction_X if ids_X is None else with_seams(prediction_X, ids_X)
+    truth_X = np.ascontiguousarray(truth_X[part.slices])
+    if wanted_X is None:
+        shown = legend.display()[1]
+        wanted_X = shown[truth_X] if shown[truth_X].any() else shown[prediction_X]
     if truth_X.ndim == 3:
         return _planes(image_CX[0], truth_X, prediction_X, wanted_X, spacing or (1.0, 1.0, 1.0))
     if truth_X.ndim == 1:
