@@ -63,6 +63,25 @@ def test_what_does_not_fit_in_memory_is_read_as_needed_and_equal(tmp_path: Path,
     assert prepared_bytes([(600, 640)] * 3, 1) == sum(c.image_CX.nbytes + c.label_X.nbytes for c in inside)
 
 
+def test_it_is_known_what_black_and_white_became(tmp_path: Path) -> None:
+    cases = discover(write_set(tmp_path / "data", grey=False)).cases
+    legend, _ = infer_legend(cases)
+    plan = PreparePlan(channels=3, colour="rgb")
+    inside = prepare_cases(cases, legend, plan, 0, tmp_path / "a")
+    raw_YXC = np.asarray(Image.open(cases[0].images[0]))
+    black_C, white_C = inside[0].scale[:, :, None]
+    assert np.allclose(
+        black_C + (white_C - black_C) * np.moveaxis(raw_YXC / 255, -1, 0).reshape(3, -1),
+        np.asarray(inside[0].image_CX[:]).reshape(3, -1),
+        atol=1e-4,
+    )
+    for keep in ("store", "originals"):
+        for _ in range(2):  # anew, and taken up
+            outside = prepare_cases(cases, legend, plan, 0, tmp_path / "b", limit=0, keep=keep)
+            assert all(np.array_equal(a.scale, b.scale) for a, b in zip(inside, outside, strict=True))
+    assert prepare_cases(cases, legend, PreparePlan(), 0, tmp_path / "c", limit=0)[0].scale is None
+
+
 def test_training_sees_the_same_wherever_the_pixels_are(tmp_path: Path) -> None:
     cases = discover(write_set(tmp_path / "data", side=300)).cases
     legend, _ = infer_legend(cases)

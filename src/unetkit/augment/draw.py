@@ -160,7 +160,7 @@ def _draw_more(plan: AugmentPlan, ndim: int, g: np.random.Generator) -> dict[str
     if plan.cut_out:
         there = np.arange(most) < (1 + int(count * most) if cut < plan.cut_out else 0)
         middle, length = boxes.reshape(2, most, ndim)
-        half = length * (plan.cut_out_size / 2) * there[:, None]
+        half = (1 + length) / 2 * (plan.cut_out_size / 2) * there[:, None]
         row["boxes_BND2"] = np.stack([middle - half, middle + half], axis=-1).clip(0, 1)
     return row
 

@@ -87,7 +87,7 @@ class AugmentPlan(Config):
     cut_out_most: int = Field(default=3, ge=1, le=64)
     """Of those samples: boxes, at most."""
     cut_out_size: float = Field(default=0.25, gt=0, lt=1)
-    """Longest side of a box, as a share of that of the patch."""
+    """Sides of a box at most, as a share of those of the patch; at least half of it."""
     cut_out_label: Literal["ignore", "keep"] = "ignore"
     """What is under a box: ignored, for nothing is left that tells it (French et al. 2020 leave such pixels out of the
     loss), or kept, to be guessed from what surrounds it."""

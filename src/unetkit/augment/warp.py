@@ -53,32 +53,35 @@ def warp(
     grid_PD = torch.empty((*patch, len(patch)), device=device)
     for b, (image, label, centre) in enumerate(zip(images_CX, labels_X, centres, strict=True)):
         indices, window = [], []
-        for axis, (c, n) in enumerate(zip(centre, label.shape, strict=True)):
+        # the middle of an even number of pixels lies between two
+        middles = [c - 0.5 * (length % 2 == 0) for c, length in zip(centre, patch, strict=True)]
+        for axis, (c, n) in enumerate(zip(middles, label.shape, strict=True)):
             if n > LONG or _device(label) != device or not isinstance(label, torch.Tensor):
-                place_P = mirrored(place_BDP[b, axis].double() + (c - 0.5), n)
+                place_P = mirrored(place_BDP[b, axis].double() + c, n)
                 start, n = _window(place_P, n)
                 place_P = (place_P - start).float()
                 window.append(slice(start, start + n))
             else:
-                place_P = mirrored(place_BDP[b, axis].add_(c - 0.5), n)
+                place_P = mirrored(place_BDP[b, axis].add_(c), n)
                 window.append(slice(0, n))
             # -1 … 1 from edge to edge, the last axis first, as grid_sample wants it
             torch.add(torch.tensor(1 / n - 1, device=device), place_P, alpha=2 / n, out=grid_PD[..., -1 - axis])
             indices.append(place_P.round_())
         label_X = _part(label, tuple(window), device)
         image_BCP[b] = _sampled(_part(image, (slice(0, image.shape[0]), *window), device), grid_PD)
-        label_BP[b] = label_X.reshape(-1).index_select(0, _flat(indices, label_X.shape).reshape(-1)).view(*patch)
+        label_BP[b] = _taken(label_X, indices)
     return image_BCP, label_BP
 
 
-def _flat(indices: Sequence[torch.Tensor], shape: Sequence[int]) -> torch.Tensor:
-    """One number for each place: where its pixel lies in an array of this shape."""
-    if math.prod(shape) > WHOLE:
+def _taken(label_X: torch.Tensor, indices: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Pixels of a label by their whole-numbered places along each axis, whatever the order of its axes in memory."""
+    reach = 1 + sum((n - 1) * step for n, step in zip(label_X.shape, label_X.stride(), strict=True))
+    if reach > WHOLE:
         indices = [index.double() for index in indices]
-    flat = indices[0]
-    for index, n in zip(indices[1:], shape[1:], strict=True):
-        flat = torch.add(index, flat, alpha=n)
-    return flat.long()
+    *others, last = [index.mul(step) for index, step in zip(indices, label_X.stride(), strict=True)]
+    for other in others:
+        last.add_(other)
+    return label_X.as_strided((reach,), (1,)).index_select(0, last.long().view(-1)).view_as(last)
 
 
 def _device(pixels: Pixels) -> torch.device:

@@ -69,6 +69,7 @@ class Batches:
             self.plan.sampling.patch,
             self.plan.augment,
             [numpy_generator(self.plan.seed, "augment", step, index) for index in batch],
+            [self.cases[number].scale for number, _ in chosen],
         )
 
     def watch(self, logits_BKX: Tensor, label_BX: Tensor) -> None:

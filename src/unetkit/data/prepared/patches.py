@@ -30,7 +30,8 @@ class Pixels(Protocol):
 class PreparedCase:
     """A case ready for training: image_CX float32 (normalised) and label_X uint8, in memory or read as they are needed.
 
-    spacing: distance of neighbouring elements on each axis, where it is known.
+    spacing: distance of neighbouring elements on each axis, where it is known. scale: of RGB images what black (0) and
+    white (the largest value of the file's type) became by normalising, (2, 3).
     """
 
     id: str
@@ -38,6 +39,7 @@ class PreparedCase:
     label_X: Pixels
     places: Places
     spacing: tuple[float, ...] | None = None
+    scale: NDArray[np.float32] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

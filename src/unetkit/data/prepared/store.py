@@ -26,7 +26,7 @@ from unetkit.data.prepared.label_reader import LabelReader, NoLabel, label_of
 from unetkit.data.prepared.patches import Pixels, PreparedCase
 from unetkit.data.prepared.places import PlaceFinder, Places
 from unetkit.data.prepared.plan import PreparePlan
-from unetkit.data.prepared.prepare import CaseReader
+from unetkit.data.prepared.prepare import CaseReader, normalise
 from unetkit.data.prepared.statistics import Statistics
 
 # Share of the free memory that prepared cases may take; the network needs the rest.
@@ -78,16 +78,26 @@ def prepare_cases(
             if (needed := prepared_bytes([shape], plan.channels)) <= room:
                 room -= needed
                 image_CX, label_X = image.read(image.whole), label.read(label.whole)
-                places = _places(label_X, finder)
+                places, scale = _places(label_X, finder), _scale(image)
             elif keep == "originals":
                 image_CX, label_X = _Original(files, case, "image"), _Original(files, case, "label")
-                places = _places(label_X, finder)
+                places, scale = _places(label_X, finder), _scale(files.of(case)[0])
             else:
                 group = _taken_up(path) or _stored(image, label, path, finder)
                 image_CX, label_X = _Stored(group["image"], cache), _Stored(group["label"], cache)
-                places = _places_of(group)
-        prepared.append(PreparedCase(case.id, image_CX, label_X, places, spacing))
+                places, scale = _places_of(group), np.asarray(group.attrs["scale"], np.float32)
+        prepared.append(PreparedCase(case.id, image_CX, label_X, places, spacing, scale if scale.size else None))
     return prepared
+
+
+def _scale(image: CaseReader) -> NDArray[np.float32]:
+    """What black and white of an RGB image became by normalising, (2, 3); empty for others, and where white is not
+    known."""
+    if image.plan.colour != "rgb" or not np.issubdtype(image.info.dtype, np.integer):
+        return np.zeros((0, 0), np.float32)
+    white = np.iinfo(image.info.dtype).max
+    ends_C2 = np.repeat(np.array([[0, white]], np.float32), 3, axis=0)
+    return normalise(ends_C2, image.statistics, image.plan.model_copy(update={"method": "zscore"})).T
 
 
 def _places(label_X: Pixels, finder: PlaceFinder) -> Places:
@@ -147,7 +157,7 @@ def _taken_up(path: Path) -> Any:
     if path.is_dir():
         with contextlib.suppress(OSError, ValueError, KeyError, zarr.errors.BaseZarrError):
             group = zarr.open_group(path, mode="r")
-            return group if group.attrs.get("whole") else None
+            return group if group.attrs.get("whole") and "scale" in group.attrs else None
     return None
 
 
@@ -177,6 +187,7 @@ def _stored(image: CaseReader, label: LabelReader | NoLabel, path: Path, finder:
             for field in dataclasses.fields(areas):
                 group.create_array(f"areas/{k}/{field.name}", data=getattr(areas, field.name))
         group.attrs["counts"] = {str(k): n for k, n in places.counts.items()}
+        group.attrs["scale"] = _scale(image).tolist()
         group.attrs["whole"] = True
     return group
 
