@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def write_suspects(
     cases = {case.id: case for side in sides for case in side.cases}
     pictures = _write_pictures(run, sides, cases, held, found.areas[:PICTURES]) if found.areas else []
     write_text(run / TABLE, _table(found, cases))
-    areas = [{"rank": rank, **_plain(area)} for rank, area in enumerate(found.areas, start=1)]
+    areas = [{"rank": rank, **plain(area)} for rank, area in enumerate(found.areas, start=1)]
     totals = [{"case": case, "score": round(score, 2)} for case, score in found.cases]
     write_json(run / NAME, {"examined": found.examined, "areas": areas, "cases": totals, "pictures": pictures})
     if found.areas:
@@ -75,7 +76,19 @@ def read_suspects(run: Path) -> Suspects:
         raise RunError(f"{run / NAME}: the list is damaged ({error}); train again into a new folder") from None
 
 
-def _plain(area: Suspect) -> Mapping[str, Any]:
+def of_cases(found: Suspects, ids: Collection[str], run: Path) -> Suspects:
+    """What of the list is about these cases. Raises RunError where nothing can be: the run learnt from other data."""
+    areas = tuple(area for area in found.areas if area.case in ids)
+    if found.areas and not areas:
+        raise RunError(
+            f"{run}: was trained on other data: none of the cases that it doubts, such as '{found.areas[0].case}', is"
+            " among these; name the data that it learnt from"
+        )
+    return replace(found, areas=areas, cases=tuple(entry for entry in found.cases if entry[0] in ids))
+
+
+def plain(area: Suspect) -> dict[str, Any]:
+    """An area as JSON has it."""
     return {
         "case": area.case,
         "kind": area.kind,
@@ -98,7 +111,7 @@ def _table(found: Suspects, cases: Mapping[str, Case]) -> str:
     for rank, area in enumerate(found.areas, start=1):
         place = {name: ";".join(map(str, getattr(area.region, name))) for name in ("start", "stop")}
         mask = {"mask": str(cases[area.case].mask_where)}
-        writer.writerow({"rank": rank, **_plain(area), **place, **mask})
+        writer.writerow({"rank": rank, **plain(area), **place, **mask})
     return text.getvalue()
 
 

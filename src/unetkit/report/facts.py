@@ -61,6 +61,8 @@ class Facts:
     scores: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     examples: tuple[Mapping[str, Any], ...] = ()
+    suspects: Mapping[str, Any] = field(default_factory=dict)
+    folds: tuple[tuple[Mapping[str, Any], ...], ...] = ()  # of a run in folds: the events of each
     absent: tuple[str, ...] = ()
 
     @property
@@ -144,6 +146,8 @@ def read_facts(run: Path) -> Facts:
         scores=optional("scores.json", dict) or {},
         environment=optional("environment.json", dict) or {},
         examples=tuple(list_of_mappings(optional("examples/examples.json", list))),
+        suspects=_quietly(run / "suspects.json"),
+        folds=_read_folds(run),
         absent=tuple(absent),
     )
 
@@ -210,6 +214,22 @@ def _read_split(path: Path) -> tuple[Mapping[str, str], ...] | None:
         return None
     rows = [{str(k): v or "" for k, v in line.items() if isinstance(v, str | None)} for line in lines]
     return tuple(row for row in rows if "case" in row and "split" in row)
+
+
+def _quietly(path: Path) -> Mapping[str, Any]:
+    """A record that older runs do not have."""
+    try:
+        value = read_json(path, "this record")
+    except (RunError, OSError):
+        return {}
+    return value if isinstance(value, Mapping) else {}
+
+
+def _read_folds(run: Path) -> tuple[tuple[Mapping[str, Any], ...], ...]:
+    found: list[tuple[Mapping[str, Any], ...]] = []
+    while (events := _read_events(run / "folds" / str(len(found) + 1) / "events.jsonl")) is not None:
+        found.append(events)
+    return tuple(found)
 
 
 def _read_events(path: Path) -> tuple[Mapping[str, Any], ...] | None:

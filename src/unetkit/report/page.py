@@ -20,6 +20,7 @@ from unetkit.report.dataset import data_view
 from unetkit.report.facts import read_facts
 from unetkit.report.pictures import ERROR_COLOURS, read_pictures
 from unetkit.report.scores import METRICS, read_scores
+from unetkit.report.suspects import suspects_view
 
 MOST_CASES = 300  # rows in the table of cases; the rest is in scores.csv
 MOST_CLASS_COLUMNS = 6
@@ -65,6 +66,7 @@ def render(run: Path) -> str:
         versions=views.versions(facts),
         next_commands=views.next_commands(facts),
         findings=views.findings(facts),
+        suspects=suspects_view(facts),
         commands=views.commands(facts),
         style=Markup(style),
         script=Markup(script),

@@ -56,13 +56,22 @@ class Picture:
 
 def read_pictures(facts: Facts) -> tuple[list[Picture], list[str]]:
     """All examples of the run that can be read, and a sentence for each that cannot."""
-    pictures, problems = [], []
-    for n, entry in enumerate(facts.examples):
+    pictures, problems = pictures_of(facts, facts.examples, "e")
+    return [picture for picture in pictures if picture is not None], problems
+
+
+def pictures_of(facts: Facts, entries: Sequence[Mapping[str, Any]], key: str) -> tuple[list[Picture | None], list[str]]:
+    """The picture of each entry (files of the run folder), None where it cannot be read; a sentence for each of those.
+    key: what the names of the pictures in the page begin with."""
+    pictures: list[Picture | None] = []
+    problems = []
+    for n, entry in enumerate(entries):
         try:
-            pictures.append(_picture(facts, entry, f"e{n}"))
+            pictures.append(_picture(facts, entry, f"{key}{n}"))
         except (OSError, ValueError, KeyError, TypeError, UnidentifiedImageError) as error:
             reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             problems.append(f"Example {text(entry.get('case'), str(n))} cannot be shown: {reason}.")
+            pictures.append(None)
     return pictures, problems
 
 
