@@ -26,14 +26,12 @@ from unetkit.data.case import IGNORE
 from unetkit.data.prepared.patches import PatchSampler, PreparedCase
 from unetkit.data.prepared.places import Places
 from unetkit.nets.build import UNet, centred
-from unetkit.plan.budget import arithmetic_of, autocast, memory_format
+from unetkit.plan.budget import arithmetic_of, autocast, placed
 from unetkit.plan.plan import Plan
 from unetkit.train.step import as_tensor
 
 # Intensities of patches without masks are changed this many times as strongly as those of patches with masks.
 STRONGER = 2.0
-# No change of colour: it would need to know of every image what is black and white in its file.
-COLOURS_KEPT = {"saturation": 0.0, "hue": 0.0, "stain": 0.0}
 
 
 class Consistency:
@@ -58,16 +56,15 @@ class Consistency:
         if weight < 1e-4:
             return None
         plain_BCX, strong_BCX, label_BX, box_BX = self.patches(step)
-        device = next(net.parameters()).device
-        layout = memory_format(self.arithmetic, plain_BCX.ndim - 2)
+        device = torch.device(self.arithmetic.device)
         regions = self.plan.data.legend.regions
         with torch.no_grad(), autocast(self.arithmetic):
-            logits_BKX = average(plain_BCX.to(device, memory_format=layout))
+            logits_BKX = average(placed(plain_BCX, self.arithmetic))
             shares_BKX = torch.sigmoid(logits_BKX.float()) if regions else torch.softmax(logits_BKX.float(), 1)
         area = shares_BKX.shape[2:]
         label_BX, box_BX = centred(label_BX, area).to(device), centred(box_BX, area).to(device)
         shares_BKX, label_BX = pasted(shares_BKX, box_BX[:, None]), pasted(label_BX, box_BX)
-        seen_BCX = strong_BCX[: self.count].to(device, memory_format=layout)
+        seen_BCX = placed(strong_BCX[: self.count], self.arithmetic)
         with steady_statistics(net), autocast(self.arithmetic):
             output = net(seen_BCX)
         logits_BKX = output if isinstance(output, Tensor) else output[0]
@@ -91,7 +88,8 @@ class Consistency:
             draws,
         )
         box_BX = torch.stack([box(patch, numpy_generator(seed, "paste", step, index)) for index in batch])
-        strong_BCX = change_intensity(plain_BCX.clone(), draws, fixed=self.strong.fixed)
+        scales = [self.cases[number].scale for number, _ in chosen]
+        strong_BCX = change_intensity(plain_BCX.clone(), draws, scales, self.strong.fixed)
         return plain_BCX, pasted(strong_BCX, box_BX[:, None]), label_BX, box_BX
 
 
@@ -144,9 +142,9 @@ def anywhere(case: PreparedCase) -> PreparedCase:
 
 
 def stronger(plan: AugmentPlan) -> AugmentPlan:
-    """The same changes of shape, and stronger ones of intensity. What is off stays off; colours stay as they are."""
+    """The same changes of shape and colour, and stronger ones of intensity. What is off stays off."""
     names = ("brightness", "contrast", "gamma", "noise", "blur")
-    return plan.model_copy(update={name: STRONGER * getattr(plan, name) for name in names} | COLOURS_KEPT)
+    return plan.model_copy(update={name: STRONGER * getattr(plan, name) for name in names})
 
 
 @contextlib.contextmanager

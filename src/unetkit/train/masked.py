@@ -27,11 +27,11 @@ from unetkit.nets.build import UNet, build, centred
 from unetkit.nets.matching import patterns
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.weights import save_weights
-from unetkit.plan.budget import arithmetic_of, autocast, memory_format, place
+from unetkit.plan.budget import arithmetic_of, autocast, place, placed
 from unetkit.plan.parts import BudgetPlan
 from unetkit.plan.plan import Plan
 from unetkit.train.average import Average
-from unetkit.train.consistency import COLOURS_KEPT, anywhere
+from unetkit.train.consistency import anywhere
 from unetkit.train.log import EventLog
 from unetkit.train.loop import SAVE_SHARE, START, Outcome, dropout_from
 from unetkit.train.optim import clip_gradient, make_optimiser, set_rate
@@ -154,7 +154,7 @@ class Masked:
         self.sampler = PatchSampler(self.cases, plan.sampling.patch, 0.0, plan.seed)
         # what harms an image cannot be painted in
         harms = dict.fromkeys(("noise", "blur", "low_resolution", "channel_drop"), 0.0)
-        self.changes = plan.augment.model_copy(update=harms | COLOURS_KEPT)
+        self.changes = plan.augment.model_copy(update=harms)
         self.arithmetic = arithmetic_of(plan.machine)
 
     def patches(self, step: int) -> tuple[Tensor, Tensor]:
@@ -175,16 +175,15 @@ class Masked:
                 for index in batch
             ]
         )
-        return change_intensity(image_BCX, draws, fixed=self.changes.fixed), hidden_BX
+        scales = [self.cases[number].scale for number, _ in chosen]
+        return change_intensity(image_BCX, draws, scales, self.changes.fixed), hidden_BX
 
     def step(self, net: UNet, optimiser: torch.optim.Optimizer, step: int) -> float:
         """Forward, loss, backward, update; returns the loss."""
         image_BCX, hidden_BX = self.patches(step)
-        layout = memory_format(self.arithmetic, image_BCX.ndim - 2)
-        device = next(net.parameters()).device
-        image_BCX, hidden_B1X = image_BCX.to(device), hidden_BX[:, None].to(device)
+        image_BCX, hidden_B1X = placed(image_BCX, self.arithmetic), hidden_BX[:, None].to(self.arithmetic.device)
         with autocast(self.arithmetic):
-            output = net(image_BCX.masked_fill(hidden_B1X, 0.0).to(memory_format=layout))
+            output = net(image_BCX.masked_fill(hidden_B1X, 0.0))
         painted_BCX = output if isinstance(output, Tensor) else output[0]
         value = difference(painted_BCX, image_BCX, hidden_B1X)
         optimiser.zero_grad(set_to_none=True)
