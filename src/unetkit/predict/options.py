@@ -8,6 +8,8 @@ from pydantic import Field, field_validator
 
 from unetkit.core.config import Config
 from unetkit.data.formats.base import Reading
+from unetkit.predict.calibration import Calibration
+from unetkit.predict.decide import Rule
 
 Side = Annotated[int, Field(ge=1)]
 
@@ -19,10 +21,9 @@ class PredictOptions(Config):
     (8 × the time in 2-D); flip, turn: those that training showed (flip: one for each axis; None: all). memory: bytes
     that the whole process may hold (on a GPU: of its memory); tiles are chosen to fit; None: a quarter of what is free,
     beside what it holds already. tile: pixels read at once along each axis, instead of what memory allows. device:
-    `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. sure: of objects that were learnt with their borders (classes background,
-    inside, border): the probability above which a pixel of an object is inside, else on its border; 0: the likeliest
-    class. adapt: to the images of a command together, see `predict.adapt`. axes, level, pixel_size: as in
-    `data.formats.Reading`.
+    `auto`, `cpu`, `cuda`, `cuda:1`, `mps`. adapt: to the images of a command together, see `predict.adapt`.
+    calibration: of the probabilities, before anything is decided; rule: how labels are decided from them. axes, level,
+    pixel_size: as in `data.formats.Reading`.
     """
 
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -32,9 +33,10 @@ class PredictOptions(Config):
     flip: tuple[bool, ...] | None = None
     turn: bool = True
     memory: Annotated[int, Field(ge=1)] | None = None
-    sure: Annotated[float, Field(ge=0, lt=1)] = 0.0
     tile: Annotated[tuple[Side, ...], Field(min_length=1, max_length=3)] | None = None
     adapt: Literal["none", "norm", "entropy"] = "none"
+    calibration: Calibration = Calibration()
+    rule: Rule = Rule()
     axes: str = ""
     level: Annotated[int, Field(ge=0)] = 0
     pixel_size: Annotated[float, Field(gt=0)] | None = None

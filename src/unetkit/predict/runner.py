@@ -135,10 +135,14 @@ class Runner:
         """`mean`: the scores are mean probabilities already, not logits."""
         mean = mean or self.averages
         with torch.inference_mode():
-            label_X = decide(scores_BKX[0], self.overlapping, not mean, self.options.sure).cpu().numpy()
+            if not self.options.calibration.neutral:
+                scores_BKX = self.options.calibration.logits(scores_BKX[0], self.overlapping, not mean)[None]
+                mean = False
+            label_X = decide(scores_BKX[0], self.overlapping, not mean, self.options.rule).cpu().numpy()
             if not probabilities:
                 return Piece(region, label_X, None)
-            return Piece(region, label_X, scores_BKX[0].cpu().numpy().copy() if mean else self.shares(scores_BKX))
+            shares_KX = scores_BKX[0] if mean else shares(scores_BKX.contiguous(), self.overlapping)[0]
+            return Piece(region, label_X, shares_KX.cpu().numpy().copy() if mean else shares_KX.cpu().numpy())
 
     def own_piece(
         self, grid: Grid, step: Step, scores_BKX: torch.Tensor, probabilities: bool, mean: bool = False
@@ -159,8 +163,9 @@ class Runner:
                 continue
             needed = grid.needed(own)
             part_KX = grid.back(shares_KX[(slice(None), *needed.within(step.read).slices)], needed, own)
+            part_KX = self.options.calibration.apply(part_KX, self.overlapping)
             where = own.within(step.own).slices
-            label_X[where] = decide(torch.from_numpy(part_KX), self.overlapping, False, self.options.sure).numpy()
+            label_X[where] = decide(torch.from_numpy(part_KX), self.overlapping, False, self.options.rule).numpy()
             if kept is not None:
                 kept[(slice(None), *where)] = part_KX
         return Piece(step.own, label_X, kept)
