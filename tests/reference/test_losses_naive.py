@@ -332,7 +332,7 @@ def test_weight_map_of_2015(space: tuple[int, ...], regions: bool, border: int |
                     share = len(known) / (2 * (size[k] if t[k] else len(known) - size[k]))
                     q = p[k] if t[k] else 1 - p[k]
                 above, below = above - (share + between) * math.log(q), below + share + between
-    loss = make_loss("border_ce(sigma=1.5)", 3, regions=regions, border=border, spacing=spacing)
+    loss = make_loss("border_ce(sigma=1.5)", 3, regions=regions, cells=() if border is None else (1,), spacing=spacing)
     assert float(loss(logits, label)) == pytest.approx(above / below, rel=1e-4)
 
 

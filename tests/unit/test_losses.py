@@ -212,7 +212,7 @@ def test_cells_that_a_border_class_parts_are_two() -> None:
     label[:, 2:7, 10:11] = 2
     logits = 10 * torch.nn.functional.one_hot(label.long(), 3).movedim(-1, 1).float()
     logits[:, 0, 2:7, 10] = 15.0  # wrong in the border alone
-    parted, joined = (make_loss("border_ce(balance=false)", 3, border=b)(logits, label) for b in (2, None))
+    parted, joined = (make_loss("border_ce(balance=false)", 3, cells=c)(logits, label) for c in ((1,), ()))
     assert float(parted) > 2 * float(joined)
 
 

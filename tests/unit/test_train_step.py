@@ -112,7 +112,7 @@ def test_unpadded_results_of_every_level_are_compared_with_what_they_speak_of() 
     places = torch.arange(n)[None].float()  # a "label" that says where it was taken
     compared: list[torch.Tensor] = []
 
-    def loss(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    def loss(logits: torch.Tensor, label: torch.Tensor, fraction: float = 1.0, stride: object = None) -> torch.Tensor:
         compared.append(label)
         return logits.sum() * 0
 
@@ -127,13 +127,24 @@ def test_unpadded_results_of_every_level_are_compared_with_what_they_speak_of() 
             assert abs((seen.min() + seen.max()) / 2 - taken[0, j]) <= 2
 
 
+def test_coarse_results_measure_distances_in_pixels_of_the_image() -> None:
+    label = torch.zeros(1, 12, 12, dtype=torch.uint8)
+    label[:, 3:9, 3:9] = 1
+    loss = make_loss("boundary", 2)
+    fine, coarse = torch.randn(1, 2, 12, 12), torch.randn(1, 2, 4, 4)
+    far = loss(coarse, shrink(label, (4, 4)), stride=(3, 3))
+    assert torch.allclose(far, 3 * loss(coarse, shrink(label, (4, 4))))
+    found = supervise(loss, [fine, coarse], label, ((1, 1), (3, 3)), (1.0, 1.0))
+    assert torch.allclose(found, (loss(fine, label) + far) / 2)
+
+
 def test_valid_convolutions_learn_from_the_middle_of_the_label() -> None:
     label = torch.arange(6 * 8).reshape(1, 6, 8)
     assert torch.equal(centred(label, (2, 4)), label[:, 2:4, 2:6])
     net = build(SPEC.replace({"padding": "valid", "block": "plain"}), seed=0)
     image, label = torch.randn(1, 1, 32, 32), torch.zeros(1, 32, 32, dtype=torch.uint8)
     loss, seen = make_loss("ce", 2), []
-    watched = lambda z, y: seen.append(z) or loss(z, y)  # noqa: E731
+    watched = lambda z, y, stride: seen.append(z) or loss(z, y, stride=stride)  # noqa: E731
     value = train_step(net, make_optimiser(net, OptimPlan()), watched, Augmented(image, label), CPU, 1.0)
     assert seen[0].shape[-1] < 32
     assert value > 0

@@ -2,8 +2,9 @@
 (section 3, equation 2), w0 · exp(−(d1 + d2)² / (2 σ²)), d1 and d2 the distances to the nearest and the second nearest
 cell.
 
-The cells are the areas of foreground that are connected by their faces; of instances that touch, which have a border as
-a class of its own, those of what is inside. The term is that of the gaps: pixels of a cell have their class weight.
+The cells are the areas of foreground that are connected by their faces; of instances that touch, which are learnt with
+a border as a class of its own, those of what is inside. The term is that of the gaps: pixels of a cell have their class weight
+alone.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ def separation(pair: Pair, w0: float, sigma: float, gap: int | None) -> Tensor:
     if pair.target.regions:
         cells_BKX = pair.whole(pair.truth).cpu().numpy() > 0
     else:
-        between = (pair.target.background if gap is None else gap, pair.target.border)
-        kinds = [k for k in range(pair.target.classes) if k not in between]
+        between = pair.target.background if gap is None else gap
+        kinds = [k for k in pair.target.cells or range(pair.target.classes) if k != between]
         cells_BKX = np.isin(label_BX, kinds)[:, None]
     maps = [[weights_between(cells_X, w0, sigma, pair.spacing) for cells_X in cells_KX] for cells_KX in cells_BKX]
     return torch.from_numpy(np.array(maps)).to(pair.z_BKN).flatten(2)

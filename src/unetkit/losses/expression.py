@@ -71,16 +71,16 @@ def make_loss(
     regions: bool = False,
     *,
     background: int | None = 0,
-    border: int | None = None,
+    cells: Sequence[int] = (),
     spacing: Sequence[float] = (),
 ) -> Loss:
     """The function that `expression` describes.
 
     class_weights, one per class, weigh the cross-entropies; losses of overlap weigh their classes equally by
     themselves. regions: the classes may overlap, labels are bit masks, and each class has a sigmoid of its own; a
-    weight is that of the class's own pixels beside all others. background, border: the class where nothing is, and the
-    one that tells touching instances apart, or None. spacing: lengths of a pixel along each axis, in units of the
-    finest; empty: all alike.
+    weight is that of the class's own pixels beside all others. background: the class where nothing is, or None. cells:
+    the classes that are the inside of cells (`border_ce`); empty: all but the background. spacing: lengths of a pixel
+    along each axis, in units of the finest; empty: all alike.
 
     Where every pixel is ignored the loss is 0, and so is its gradient. Raises PlanError: as `parse_loss`; class weights
     of the wrong number, negative or all zero; a parameter that makes no sense for such classes.
@@ -93,7 +93,7 @@ def make_loss(
         raise PlanError(
             f"class weights {list(weights)}: {classes} classes need {classes} numbers, none negative and not all 0"
         )
-    target = Target(classes, weights, regions, None if regions else background, border, tuple(spacing))
+    target = Target(classes, weights, regions, None if regions else background, tuple(cells), tuple(spacing))
     for term in terms:
         if reason := _refusal(LOSSES[term.name], dict(term.values), target):
             raise PlanError(f"loss {expression!r}: {term.name}: {reason}")

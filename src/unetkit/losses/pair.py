@@ -17,15 +17,15 @@ class Target:
     """What the logits speak of.
 
     classes: their number. weights: one per class (region), or None. regions: classes may overlap, labels are bit masks.
-    background: the class that is where nothing is, or None. border: the class that tells touching instances apart, or
-    None. spacing: lengths of a pixel along each axis, in units of the finest; empty: all alike.
+    background: the class that is where nothing is, or None. cells: the classes that are the inside of cells; empty: all
+    but the background. spacing: lengths of a pixel along each axis, in units of the finest; empty: all alike.
     """
 
     classes: int
     weights: tuple[float, ...] | None = None
     regions: bool = False
     background: int | None = 0
-    border: int | None = None
+    cells: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
 
     @property

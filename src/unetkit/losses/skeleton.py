@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from unetkit.losses.overlap import counts_of
 from unetkit.losses.pair import Pair
-
-_POOL: Mapping[int, Callable[..., Tensor]] = {
-    1: functional.max_pool1d,
-    2: functional.max_pool2d,
-    3: functional.max_pool3d,
-}
 
 
 def cldice(pair: Pair, *, iterations: int, image: bool, background: bool, absent: bool, smooth: float) -> Tensor:
@@ -38,7 +34,7 @@ def cldice(pair: Pair, *, iterations: int, image: bool, background: bool, absent
 
 def soft_skeleton(image_BKX: Tensor, iterations: int) -> Tensor:
     """What an opening removes, of the image and of each of its `iterations` erosions (algorithm 1): of a structure no
-    thicker than twice as many pixels, its middle line. Any number of axes up to three; values in [0, 1]."""
+    thicker than twice as many pixels, its middle line. Any number of axes; values in [0, 1]."""
     line_BKX = functional.relu(image_BKX - _dilate(_erode(image_BKX)))
     for _ in range(iterations):
         image_BKX = _erode(image_BKX)
@@ -49,17 +45,46 @@ def soft_skeleton(image_BKX: Tensor, iterations: int) -> Tensor:
 
 def _erode(image_BKX: Tensor) -> Tensor:
     """The least of a pixel and its two neighbours along each axis."""
-    ndim = image_BKX.ndim - 2
-    least = -_largest(-image_BKX, [3 if axis == 0 else 1 for axis in range(ndim)])
-    for along in range(1, ndim):
-        least = torch.minimum(least, -_largest(-image_BKX, [3 if axis == along else 1 for axis in range(ndim)]))
-    return least
+    return cast(Tensor, _Extreme.apply(image_BKX, range(2, image_BKX.ndim), torch.minimum))  # type: ignore[no-untyped-call]
 
 
 def _dilate(image_BKX: Tensor) -> Tensor:
     """The largest of a pixel and all its neighbours, corners included."""
-    return _largest(image_BKX, [3] * (image_BKX.ndim - 2))
+    for axis in range(2, image_BKX.ndim):
+        image_BKX = _Extreme.apply(image_BKX, (axis,), torch.maximum)  # type: ignore[no-untyped-call]
+    return image_BKX
 
 
-def _largest(image_BKX: Tensor, size: Sequence[int]) -> Tensor:
-    return _POOL[len(size)](image_BKX, size, stride=1, padding=[n // 2 for n in size])
+class _Extreme(torch.autograd.Function):
+    """The least (or largest) of each pixel and its neighbours along some axes; its gradient goes to the one it is, and
+    of equal ones to the first. Several times as fast as torch's pooling with windows of three, which does the same."""
+
+    @staticmethod
+    def forward(ctx: Any, image_BKX: Tensor, axes: Sequence[int], pick: Callable[..., Tensor]) -> Tensor:
+        best_BKX = image_BKX.clone()
+        for at, of in _neighbours(image_BKX.shape, axes):
+            pick(best_BKX[at], image_BKX[of], out=best_BKX[at])
+        ctx.save_for_backward(image_BKX, best_BKX)
+        ctx.axes = axes
+        return best_BKX
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BKX: Tensor) -> tuple[Tensor, None, None]:
+        image_BKX, best_BKX = ctx.saved_tensors
+        back_BKX = grad_BKX * (image_BKX == best_BKX)
+        rest_BKX = grad_BKX - back_BKX
+        for at, of in _neighbours(image_BKX.shape, ctx.axes):
+            part = rest_BKX[at] * (image_BKX[of] == best_BKX[at])
+            back_BKX[of] += part
+            rest_BKX[at] -= part
+        return back_BKX, None, None
+
+
+def _neighbours(shape: Sequence[int], axes: Sequence[int]) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """Where pixels are that have a neighbour, and where it is, before and behind along each axis."""
+    for axis in axes:
+        rest = (slice(None),) * axis
+        first, last = (*rest, slice(None, shape[axis] - 1)), (*rest, slice(1, None))
+        yield last, first
+        yield first, last

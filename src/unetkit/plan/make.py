@@ -21,7 +21,7 @@ from unetkit.data.labels.legend import Legend
 from unetkit.data.labels.masks import OpenLabel
 from unetkit.data.prepared.prepare import CaseReader, fit
 from unetkit.data.prepared.statistics import MOST_SAMPLES, SAMPLES, Pixels
-from unetkit.losses.expression import make_loss
+from unetkit.losses.expression import parse_loss
 from unetkit.nets.geometry import geometry
 from unetkit.nets.spec import reference
 from unetkit.plan import shape, training
@@ -29,6 +29,7 @@ from unetkit.plan.cost import Cost, estimate
 from unetkit.plan.draft import draft, with_settings
 from unetkit.plan.fingerprint import Fingerprint, fingerprint
 from unetkit.plan.learning import LearnPlan
+from unetkit.plan.loss import loss_of
 from unetkit.plan.parts import BudgetPlan, LossPlan, MachinePlan, OptimPlan, PredictPlan, SamplingPlan
 from unetkit.plan.plan import SETTABLE, DataPlan, Plan, Request
 from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
@@ -59,24 +60,9 @@ def make_plan(
     Raises PlanError: an unknown or impossible setting; DataError: an unreadable file; MachineError: no such device.
     """
     began = time.perf_counter()
-    for name in request.settings:
-        if name.split(".")[0] not in SETTABLE:
-            hint = nearest(name.split(".")[0], SETTABLE)
-            raise PlanError(f"--set {name}: only these parts of a plan can be set: {', '.join(SETTABLE)}{hint}")
-    find_device(str(request.settings.get("machine.device", request.device)))
-    _check_values(request)
     yield Started(task="plan")
-    facts = fingerprint(cases, legend)
-    plan, why = draft(facts, legend, data, request)
-    settings = request.settings
-    if settings:
-        plan = with_settings(plan, settings)
-    make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights)  # refuses unknown losses now
-    _check_patch(plan)
-    candidates = candidates_of(plan, request)
-    if "prepare.mean" not in settings and not plan.prepare.mean:  # those of --start stay
-        samples = min(SAMPLES // 8, MOST_SAMPLES // len(cases))
-        plan = plan.model_copy(update={"prepare": fit(plan.prepare, _pixels(cases, plan), samples)})
+    plan, facts, why = untimed(cases, legend, data, request)
+    settings, candidates = request.settings, candidates_of(plan, request)
     plan, why_machine = yield from with_arithmetic(plan, request, candidates[min(1, len(candidates) - 1)])
     share, most = (FINISH_SHARE, FINISH_MOST) if data.folds == 1 else (FINISH_SHARE_FOLDS, FINISH_MOST_FOLDS)
     finish = min(share * _budget_seconds(plan.budget), most)
@@ -98,10 +84,35 @@ def make_plan(
     return Planned(plan, facts, reserve, cost)
 
 
+def untimed(
+    cases: Sequence[Case], legend: Legend, data: DataPlan, request: Request
+) -> tuple[Plan, Fingerprint, dict[str, str]]:
+    """What follows from the data, the request and the settings, before anything is timed: the plan but for the size of
+    the network and of a batch, what it was made from, and why. Raises as `make_plan`."""
+    settings = request.settings
+    for name in settings:
+        if name.split(".")[0] not in SETTABLE:
+            hint = nearest(name.split(".")[0], SETTABLE)
+            raise PlanError(f"--set {name}: only these parts of a plan can be set: {', '.join(SETTABLE)}{hint}")
+    find_device(str(settings.get("machine.device", request.device)))
+    _check_values(request)
+    facts = fingerprint(cases, legend)
+    plan, why = draft(facts, legend, data, request)
+    if settings:
+        plan = with_settings(plan, settings)
+    loss_of(plan)  # refuses now what makes no sense for these classes
+    _check_patch(plan)
+    if "prepare.mean" not in settings and not plan.prepare.mean:  # those of --start stay
+        samples = min(SAMPLES // 8, MOST_SAMPLES // len(cases))
+        plan = plan.model_copy(update={"prepare": fit(plan.prepare, _pixels(cases, plan), samples)})
+    return plan, facts, why
+
+
 def _check_values(request: Request) -> None:
     """Refuse impossible values before the data are read, where one field alone can tell."""
     early = {name: value for name, value in request.settings.items() if name.split(".")[0] in _Part.model_fields}
     part = _Part().override(early, "--set")
+    parse_loss(part.loss.terms)
     if part.learn.masked > 0 and request.start is not None:
         raise PlanError(
             f"--start {request.start}: begins with what another run learnt, and --pretrain (learn.masked) with what"

@@ -19,10 +19,10 @@ from unetkit.core.events import Decided, Event, Progress, Saved, Validated
 from unetkit.core.files import remove_partial
 from unetkit.core.rng import key
 from unetkit.data.prepared.patches import PreparedCase
-from unetkit.losses.expression import make_loss
 from unetkit.nets.build import build
 from unetkit.nets.weights import load_weights, save_weights
 from unetkit.plan.budget import arithmetic_of, place
+from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan
 from unetkit.train.average import Average, measure_norms
 from unetkit.train.log import EventLog
@@ -99,7 +99,7 @@ def fit(
 
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
     looked_at = spread(val_cases, plan.budget.validation_cases)
-    loss = make_loss(plan.loss.terms, plan.net.classes, plan.loss.class_weights, regions=plan.data.legend.regions)
+    loss = loss_of(plan)
     now = position.model_dump()
     began = time.perf_counter() - position.elapsed
     saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf
@@ -156,7 +156,7 @@ def fit(
             value = train_step(
                 net,
                 optimiser,
-                loss,
+                partial(loss, fraction=fraction),
                 batch,
                 arithmetic,
                 plan.optim.clip,

@@ -148,7 +148,7 @@ def supervise(
     each = []
     for weight, logits, size, stride in zip(scales, results, sizes, strides, strict=True):
         area = [min(n * s, whole) for n, s, whole in zip(size, stride, label_BX.shape[1:], strict=True)]
-        each.append(weight * loss(logits, shrink(centred(label_BX, area), size)))
+        each.append(weight * loss(logits, shrink(centred(label_BX, area), size), stride=stride))
     return torch.stack(each).sum() / sum(scales)
 
 
