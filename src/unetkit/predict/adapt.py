@@ -74,7 +74,7 @@ def adapt(model: Model, cases: Sequence[Case], options: PredictOptions) -> Gener
     device = torch.device(find_device(options.device))
     results = [adapted(net, tiles_CX, options.adapt, device, model.legend.regions) for net in model.nets]
     moved = [m for _, m in results]
-    norms = sum(isinstance(m, _Norms) for m in model.net.modules())
+    norms = len(batch_norms(model.net))
     of = f"{len(tiles_CX)} tile{'s' * (len(tiles_CX) != 1)} of {images} image{'s' * (images != 1)}"
     yield Decided(what="adapt", value=f"{options.adapt}: {norms} batch norms, by {of}", why=_how_far(moved))
     yield Warned(
@@ -138,8 +138,7 @@ def adapted(
     """
     batches = list(_batches(tiles_CX))
     own = copy.deepcopy(net).eval().requires_grad_(False).to(device)
-    before = {name: m.state_dict() for name, m in net.named_modules() if isinstance(m, _Norms)}
-    before = {name: {k: v.detach().clone() for k, v in state.items()} for name, state in before.items()}
+    before = {name: copy.deepcopy(norm.state_dict()) for name, norm in batch_norms(net).items()}
     if before:
         mix_statistics(own, batches, len(tiles_CX) / (len(tiles_CX) + PRIOR), device)
     entropies = lower_entropy(own, batches, device, regions) if how == "entropy" else None
@@ -159,8 +158,7 @@ def mix_statistics(net: UNet, batches: Sequence[Tensor], share: float, device: t
     """Set the statistics of batch norms to those of training and those of the batches (B, C, *X), mixed in this share,
     in place. While they are measured, every layer sees what the mixed statistics of its batch make of the ones before
     it."""
-    norms = [m for m in net.modules() if isinstance(m, _Norms)]
-    watches = [_Watch(norm, share) for norm in norms]
+    watches = [_Watch(norm, share) for norm in batch_norms(net).values()]
     handles = [watch.norm.register_forward_hook(watch) for watch in watches]
     try:
         for batch_BCX in batches:
@@ -220,6 +218,11 @@ def lower_entropy(net: UNet, batches: Sequence[Tensor], device: torch.device, re
     return before, _mean_entropy(net, batches, device, regions)
 
 
+def batch_norms(net: nn.Module) -> dict[str, nn.Module]:
+    """The batch norms of a network that have statistics of training, by name."""
+    return {name: m for name, m in net.named_modules() if isinstance(m, _Norms) and m.running_mean is not None}
+
+
 def affine(net: nn.Module) -> list[nn.Parameter]:
     """The scales and shifts of all norms of a network."""
     found = []
@@ -251,7 +254,7 @@ def _batches(tiles_CX: Sequence[Tensor]) -> Iterator[Tensor]:
 
 def _refuse(net: UNet, how: str) -> None:
     """Raise PlanError where a network has nothing that could be adapted so."""
-    if how == "norm" and not any(isinstance(m, _Norms) for m in net.modules()):
+    if how == "norm" and not batch_norms(net):
         raise PlanError(
             f"--adapt norm: this network has no batch norm (its norm is '{net.spec.norm}'), whose statistics could be"
             " measured again; leave --adapt out"
