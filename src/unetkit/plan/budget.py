@@ -13,7 +13,7 @@ import torch
 from unetkit.core.device import find_device
 from unetkit.core.events import Decided, Event
 from unetkit.core.machine import cores, free_memory, processor
-from unetkit.losses.expression import make_loss
+from unetkit.losses.expression import Loss, make_loss
 from unetkit.nets.build import UNet, build, centred
 from unetkit.nets.spec import NetSpec
 from unetkit.plan.parts import Layout, MachinePlan, Precision
@@ -39,13 +39,19 @@ class Arithmetic:
 
 
 def seconds_per_step(
-    spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic, seconds: float = 0.6
+    spec: NetSpec,
+    patch: Sequence[int],
+    batch: int,
+    arithmetic: Arithmetic,
+    loss: Loss | None = None,
+    seconds: float = 0.6,
 ) -> float:
     """Time of the fastest of a few training steps (forward, loss, backward, update) on random data, after a warm-up.
+    Without a loss it is cross-entropy and Dice.
 
     The fastest, because it is what other work on the machine disturbs least.
     """
-    return race([Trial(spec, patch, batch, arithmetic)], seconds)[0]
+    return race([Trial(spec, patch, batch, arithmetic, loss)], seconds)[0]
 
 
 def race(trials: Sequence[Trial], seconds: float = 0.6) -> list[float]:
@@ -70,11 +76,13 @@ def race(trials: Sequence[Trial], seconds: float = 0.6) -> list[float]:
 class Trial:
     """A network that is trained on random data, to see how long a step takes."""
 
-    def __init__(self, spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, spec: NetSpec, patch: Sequence[int], batch: int, arithmetic: Arithmetic, loss: Loss | None = None
+    ) -> None:
         self.arithmetic, self.device = arithmetic, torch.device(arithmetic.device)
         torch.set_num_threads(arithmetic.threads)
         self.net = place(build(spec, seed=0), arithmetic).train()
-        self.loss = make_loss("ce + dice", spec.classes)
+        self.loss = make_loss("ce + dice", spec.classes) if loss is None else loss
         fused = self.device.type in ("cpu", "cuda")
         self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=1e-4, fused=fused)
         generator = torch.Generator().manual_seed(0)
@@ -217,16 +225,21 @@ class Capacity:
 
 
 def choose_capacity(
-    candidates: Sequence[Candidate], patch: Sequence[int], arithmetic: Arithmetic, *, seconds: float
+    candidates: Sequence[Candidate],
+    patch: Sequence[int],
+    arithmetic: Arithmetic,
+    loss: Loss | None = None,
+    *,
+    seconds: float,
 ) -> Capacity:
     """The last candidate (costs rise) that completes its least number of steps in `seconds`; the first is always in."""
-    chosen, step = candidates[0], seconds_per_step(candidates[0].spec, patch, candidates[0].batch, arithmetic)
+    chosen, step = candidates[0], seconds_per_step(candidates[0].spec, patch, candidates[0].batch, arithmetic, loss)
     tried = [f"{chosen} {step * 1000:.0f} ms"]
     began = time.perf_counter()
     for candidate in candidates[1:]:
         if time.perf_counter() - began > TIMING_SHARE * seconds:
             break
-        needed = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic)
+        needed = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic, loss)
         tried.append(f"{candidate} {needed * 1000:.0f} ms")
         if seconds / needed < candidate.least:
             tried[-1] += f" (too few of the {candidate.least} steps it needs)"

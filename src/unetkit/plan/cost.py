@@ -9,6 +9,7 @@ from unetkit.data.prepared.store import SHARE, prepared_bytes
 from unetkit.nets.geometry import geometry
 from unetkit.plan.budget import Candidate, Capacity, arithmetic_of, seconds_per_step
 from unetkit.plan.fingerprint import Fingerprint
+from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan
 from unetkit.plan.sizing import step_bytes
 
@@ -48,7 +49,9 @@ def estimate(plan: Plan, capacity: Capacity, facts: Fingerprint) -> Cost:
     no part in any decision."""
     step = capacity.step
     if step is None:
-        step = seconds_per_step(plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(plan.machine), 0)
+        step = seconds_per_step(
+            plan.net, plan.sampling.patch, plan.sampling.batch, arithmetic_of(plan.machine), loss_of(plan), 0
+        )
     step *= plan.learn.step_cost
     seconds = None if plan.budget.minutes is None else 60 * plan.budget.minutes
     if plan.budget.steps is not None:

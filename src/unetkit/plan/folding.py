@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from unetkit.core.machine import format_duration
 from unetkit.plan import rules
 from unetkit.plan.budget import Candidate, arithmetic_of, seconds_per_step
+from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan, Request
 
 
@@ -26,7 +27,7 @@ def folds_in_time(plan: Plan, candidates: Sequence[Candidate], patch: Sequence[i
         return 1, ""
     needed = min(least for _, _, least in rules.capacities(plan.net) if least > 0)
     candidate = next((c for c in candidates if c.least > 0), candidates[-1])
-    step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic_of(plan.machine))
+    step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic_of(plan.machine), loss_of(plan))
     trained = max(1, min(folds, int(seconds / (needed * step))))
     share = f"{needed} steps of {step * 1000:.0f} ms ({candidate}) take {format_duration(needed * step)}"
     if trained == folds:

@@ -20,6 +20,7 @@ from unetkit.plan.budget import (
     free_bytes,
 )
 from unetkit.plan.folding import folds_in_time, with_folds
+from unetkit.plan.loss import loss_of
 from unetkit.plan.own import model_name, pinned
 from unetkit.plan.plan import Plan, Request
 
@@ -108,13 +109,13 @@ def with_capacity(
         fitting = [c for c in candidates if step_bytes(c, patch, plan) <= room] or list(candidates[:1])
         plan, why_folds = with_folds(plan, *folds_in_time(plan, fitting, patch, seconds))
         seconds /= plan.data.trained
-        capacity = choose_capacity(fitting, patch, arithmetic, seconds=seconds)
+        capacity = choose_capacity(fitting, patch, arithmetic, loss_of(plan), seconds=seconds)
         if len(fitting) < len(candidates):
             larger = f"larger ones do not fit into {format_memory(room)}"
             capacity = dataclasses.replace(capacity, why=f"{capacity.why}; {larger}")
         if capacity.steps < LEAST_STEPS and free and (smaller := _halved(patch, plan)):
             patch = smaller  # even the smallest network is too slow: fewer pixels in a step
-            capacity = choose_capacity(candidates[:1], patch, arithmetic, seconds=seconds)
+            capacity = choose_capacity(candidates[:1], patch, arithmetic, loss_of(plan), seconds=seconds)
             why["sampling.patch"] = f"halved, so that the smallest network completes {capacity.steps} steps in time"
     why |= why_folds
     if not isinstance(plan.net.topology, str):  # a network of the user's own has no widths that we know
