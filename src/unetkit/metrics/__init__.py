@@ -1,6 +1,13 @@
 """Arrays in, numbers out: overlap, boundaries, membranes, and means with intervals."""
 
 from unetkit.metrics.boundary import boundary_f1
+from unetkit.metrics.calibration import (
+    ConfidenceCounts,
+    ConfidenceScores,
+    average_precision,
+    confidence_scores,
+    roc_auc,
+)
 from unetkit.metrics.instances import ObjectScores, aji, object_scores, seg
 from unetkit.metrics.membrane import (
     MembraneScores,
@@ -20,6 +27,8 @@ from unetkit.metrics.waves import WaveScores, wave_scores
 __all__ = [
     "METRICS",
     "CaseScores",
+    "ConfidenceCounts",
+    "ConfidenceScores",
     "MembraneScores",
     "ObjectScores",
     "Scores",
@@ -28,8 +37,10 @@ __all__ = [
     "SurfaceScores",
     "WaveScores",
     "aji",
+    "average_precision",
     "boundary_f1",
     "cldice",
+    "confidence_scores",
     "confusion",
     "dice",
     "iou",
@@ -38,6 +49,7 @@ __all__ = [
     "precision",
     "recall",
     "region_confusions",
+    "roc_auc",
     "score_case",
     "seg",
     "segment_scores",
