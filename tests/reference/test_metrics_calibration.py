@@ -1,4 +1,4 @@
-"""Calibration and ranking of probabilities: against loops written from the definitions, and MONAI where it has them."""
+"""Calibration and ranking of probabilities, against loops written from the definitions."""
 
 from __future__ import annotations
 
@@ -129,17 +129,6 @@ def test_ranking_against_loops() -> None:
     true = rng.random(120) < scores
     assert roc_auc(scores, true) == pytest.approx(naive_auc(list(scores), list(true)))
     assert average_precision(scores, true) == pytest.approx(naive_ap(list(scores), list(true)))
-
-
-def test_ranking_against_monai() -> None:
-    metrics = pytest.importorskip("monai.metrics")
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(5)
-    scores = rng.random(400)
-    true = rng.random(400) < scores**2
-    given = torch.from_numpy(scores), torch.from_numpy(true.astype(np.int64))
-    assert roc_auc(scores, true) == pytest.approx(float(metrics.compute_roc_auc(*given)))
-    assert average_precision(scores, true) == pytest.approx(float(metrics.compute_average_precision(*given)))
 
 
 def test_what_ranks_extremes_is_not_lost() -> None:
