@@ -18,12 +18,13 @@ from scipy import ndimage
 
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
-from unetkit.data.labels.borders import BORDER, INSIDE
 from unetkit.data.labels.legend import Legend
 from unetkit.predict.heldout import HeldOut
 
 # Pixels (of the finest axis) by which outlines may differ without anybody being wrong.
 TOLERANCE = 2.0
+# However unsure the model usually is of a class, below this probability it is not confident.
+LEAST = 0.5
 # Areas that are listed of one case, and in all.
 MOST_OF_CASE, MOST = 50, 1000
 
@@ -104,8 +105,8 @@ def _order(suspect: Suspect) -> tuple[Any, ...]:
 def _questions(case: HeldOut, legend: Legend) -> Iterator[_Question]:
     shares_KX, truth_X = case.probabilities(), case.truth_X
     if not legend.regions:
-        if legend.border:
-            shares_KX = np.stack([shares_KX[0], shares_KX[INSIDE] + shares_KX[BORDER]])
+        if len(shares_KX) > len(legend.plain.classes):  # what helps to tell objects apart belongs to them
+            shares_KX = np.stack([shares_KX[0], 1 - shares_KX[0]])
         yield _Question(legend.plain.names, truth_X, shares_KX, legend.background)
         return
     for k, name in enumerate(legend.names):
@@ -115,7 +116,8 @@ def _questions(case: HeldOut, legend: Legend) -> Iterator[_Question]:
 
 def _thresholds(cases: Sequence[HeldOut], legend: Legend) -> list[NDArray[np.float64]]:
     """For each question the probability of every class from which on the model is confident of it: its mean where the
-    masks have the class (Northcutt 2021, equation 2). Infinite for a class that no mask has."""
+    masks have the class (Northcutt 2021, equation 2), but no less than `LEAST`. Infinite for a class that no mask
+    has."""
     sums: list[NDArray[np.float64]] = []
     for case in cases:
         for number, question in enumerate(_questions(case, legend)):
@@ -125,7 +127,7 @@ def _thresholds(cases: Sequence[HeldOut], legend: Legend) -> list[NDArray[np.flo
             for c in range(classes):
                 has_X = question.truth_X == c
                 sums[number][:, c] += question.shares_CX[c][has_X].sum(dtype=np.float64), np.count_nonzero(has_X)
-    return [np.where(count > 0, total / np.maximum(count, 1), np.inf) for total, count in sums]
+    return [np.where(count > 0, np.maximum(total / np.maximum(count, 1), LEAST), np.inf) for total, count in sums]
 
 
 def _areas(case: HeldOut, question: _Question, least_C: NDArray[np.float64], tolerance: float) -> Iterator[Suspect]:

@@ -13,13 +13,17 @@ from unetkit.core.events import Done, Event, Saved, Started
 from unetkit.core.files import write_json
 from unetkit.core.machine import format_duration
 from unetkit.job.examples import write_examples
+from unetkit.job.heldout import FOLDER, forget, hold_out
+from unetkit.job.out_of_fold import OutOfFold
 from unetkit.job.record import record_timing
 from unetkit.job.scoring import score_cases
 from unetkit.job.sides import Side
+from unetkit.job.suspects import write_suspects
 from unetkit.metrics.scores import Scores
 from unetkit.metrics.summary import Summary
 from unetkit.nets.geometry import geometry
 from unetkit.plan.plan import Plan
+from unetkit.predict.heldout import HeldOut
 from unetkit.report.card import write_model_card
 from unetkit.report.page import write_report
 from unetkit.train.state import Position
@@ -28,7 +32,8 @@ from unetkit.train.state import Position
 def finish(
     run: Path, plan: Plan, sides: tuple[Side, ...], groups: Mapping[str, str], position: Position
 ) -> Generator[Event, None, None]:
-    """Write scores.csv, scores.json, metrics.json, examples/, README.md and report.html into the run folder.
+    """Write scores.csv, scores.json, metrics.json, suspects.json, examples/, README.md and report.html into the run
+    folder, and of a run in folds the masks out-of-fold/.
 
     `sides`: models, each with the cases that it never saw. `groups`: case id → patient, slide …: intervals are over
     groups where they are known. `position`: where training ended.
@@ -36,14 +41,21 @@ def finish(
     began = time.perf_counter()
     cases = [case for side in sides for case in side.cases]
     yield Started(task="score", total=len(cases))
-    found: list[Scores] = []
-    for side in sides:
+    found, held = list[Scores](), list[HeldOut]()
+    masks = OutOfFold(run, plan.data.legend, cases) if plan.data.folds > 1 else None
+    for number, side in enumerate(sides):
         model, predictor = side.open()
-        found.append((yield from score_cases(predictor, model, side.cases, groups, "score")))
+        keep = None if masks is None else masks.write
+        found.append((yield from score_cases(predictor, model, side.cases, groups, "score", keep=keep)))
+        held += yield from hold_out(predictor, model, side.cases, groups, run / FOLDER / str(number), "score")
         del model, predictor
+    if masks is not None:
+        yield from masks.remarks()
     scores = replace(found[0], cases=tuple(row for part in found for row in part.cases))
     scores.write(run)
     write_examples(run, sides, scores)
+    yield from write_suspects(run, sides, held, plan.data.legend)
+    forget(run / FOLDER)
     mean = scores.mean("dice")
     write_json(
         run / "metrics.json",

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Generator
 from pathlib import Path
 
-from unetkit.core.events import Decided, Event, Progress
+from unetkit.core.events import Decided, Event, Progress, Started
 from unetkit.core.files import atomic, locked
 from unetkit.core.machine import format_duration
 from unetkit.core.rng import key
@@ -42,11 +42,12 @@ def train_folds(job: Job, log: EventLog, reserve: float) -> Generator[Event, Non
             continue
         _begin(job, number, reserve)
         with locked(folder):
+            first = prepared is None
             if prepared is None:
                 prepared = yield from logged(prepare(job), log)
             own = EventLog(folder)
             training = logged(_train(job, number, prepared, own), own)
-            outcome: Outcome = yield from _of_all(training, number, count)
+            outcome: Outcome = yield from _of_all(training, number, count, first)
         if not outcome.finished:
             yield from logged(_said(stopped(outcome.position, f" of fold {number} of {count}")), log)
             return False
@@ -67,7 +68,8 @@ def _begin(job: Job, number: int, reserve: float) -> None:
     if (folder / PLAN).exists():
         return
     value = f"{len(split.train)} train, {len(split.val)} val"
-    data = {"folds": 1, "trained": 1, "split": f"{value}: {split.reason}"}
+    all_folds = job.plan.data.split  # not the reason of the split, which a resumed run reads from a file
+    data = {"folds": 1, "trained": 1, "split": f"{value}: fold {number} of {all_folds}"}
     seconds = _share(job, number, reserve)
     limits = {"limit": job.plan.budget.limit / job.plan.data.trained}
     if seconds is not None:
@@ -114,14 +116,18 @@ def _train(job: Job, number: int, prepared: Prepared, log: EventLog) -> Generato
     return outcome
 
 
-def _of_all(work: Generator[Event, None, Outcome], number: int, count: int) -> Generator[Event, None, Outcome]:
-    """The events of a fold, its progress as a part of that of all."""
+def _of_all(
+    work: Generator[Event, None, Outcome], number: int, count: int, first: bool
+) -> Generator[Event, None, Outcome]:
+    """The events of a fold, its progress as a part of that of all. first: of this sitting."""
     while True:
         try:
             event = next(work)
         except StopIteration as stop:
             outcome: Outcome = stop.value
             return outcome
+        if isinstance(event, Started) and event.task == "train" and not first:
+            continue  # it goes on, for whoever watches
         if isinstance(event, Progress):
             fraction, eta = event.fraction, event.eta
             if eta is not None and fraction < 1:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,9 @@ from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.post import cleaned_array
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import predict
+
+Keep: TypeAlias = Callable[[Case, NDArray[np.uint8], NDArray[np.uint32] | None], None]
+"""What is done with a prediction: of a case its label (*space), and its objects where they are told apart."""
 
 
 def scoring(
@@ -74,12 +78,15 @@ def score_cases(
     groups: Mapping[str, str],
     task: str,
     metrics: Sequence[str] | None = None,
+    keep: Keep | None = None,
 ) -> Generator[Event, None, Scores]:
     """Predict and score every case, in memory. `groups`: case id → patient, slide … `metrics`: what is computed beside
-    the overlap, as `EvaluateOptions.metrics`."""
+    the overlap, as `EvaluateOptions.metrics`. `keep`: is handed each case, its label and its objects."""
     legend, rows = model.legend.plain, list[CaseScores]()
     for number, case in enumerate(cases, start=1):
         prediction_X, ids_X = predict_case(predictor, model, case)
+        if keep is not None:
+            keep(case, prediction_X, ids_X)
         truth, group, spacing = case_mask(case, legend), groups.get(case.id), image_info(case).spacing
         truth_X = encode(truth, legend, case.mask_where)[0]
         found = RawMask(prediction_X if ids_X is None else ids_X)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from unetkit.core.errors import RunError
@@ -21,7 +22,6 @@ from unetkit.data.labels.legend import Legend
 from unetkit.evaluate.suspects import Suspect, Suspects, find_suspects
 from unetkit.job.examples import show_part
 from unetkit.job.sides import Side
-from unetkit.predict.decide import decide
 from unetkit.predict.heldout import HeldOut
 from unetkit.predict.model import Model
 
@@ -152,10 +152,14 @@ def _around(region: Region, window: Region) -> Region:
     return region.grow([max(n // 2, -(-(least - n) // 2)) for n in region.shape]).intersect(window)
 
 
-def _likeliest(case: HeldOut, model: Model, part: Region) -> np.ndarray:
+def _likeliest(case: HeldOut, model: Model, part: Region) -> NDArray[np.uint8]:
     """The likeliest classes of a part, in the classes of masks."""
-    import torch
-
     shares_KX = case.probabilities()[(slice(None), *part.within(case.window).slices)]
-    label_X = decide(torch.from_numpy(np.ascontiguousarray(shares_KX)), model.legend.regions, logits=False).numpy()
-    return model.legend.merge(label_X)
+    if model.legend.regions:
+        bits = [(shares_X > 0.5).astype(np.uint8) << k for k, shares_X in enumerate(shares_KX)]
+        label_X: NDArray[np.uint8] = np.bitwise_or.reduce(bits)
+        return label_X
+    likeliest_X: NDArray[np.uint8] = shares_KX.argmax(0).astype(np.uint8)
+    if len(shares_KX) > len(model.legend.plain.classes):  # what helps to tell objects apart belongs to them
+        likeliest_X = (shares_KX[0] < 0.5).astype(np.uint8)
+    return likeliest_X

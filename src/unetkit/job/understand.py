@@ -98,7 +98,7 @@ def understand(
         split = _split(discovery.cases, diagnosis, request)
     counts = {"train": len(split.train), "val": len(split.val), "test": len(split.test)}
     if split.folds:
-        counts = {f"in {split.count} folds": len(split.train), "test": len(split.test)}
+        counts = {f"cases in {split.count} folds": len(split.train), "test": len(split.test)}
     value = ", ".join(f"{n} {part}" for part, n in counts.items() if n)
     yield Decided(what="data.split", value=value, why=split.reason)
     plan = DataPlan(

@@ -17,11 +17,12 @@ from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats import ImageInfo, ImageReader
 from unetkit.data.formats.maps.geotiff import valid
+from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
 from unetkit.plan.parts import PostPlan
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
-from unetkit.predict.finished import Finished
+from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.forecast import RESULT
 from unetkit.predict.model import Model
 from unetkit.predict.outputs import Job
@@ -61,7 +62,8 @@ def predict_image(model: Model, predictor: Predictor, job: Job) -> Generator[Eve
             clear(job.work)  # the image is to blame, and would be again
             raise
     with open_case(job.case) as source:
-        finished = _finished(model, canvas, info, source, wanted)
+        scores = canvas.probabilities if wanted else None
+        finished = finished_of(model.legend, canvas.labels, info, source, scores)
         room = _room(predictor)
         finished = postprocessed(finished, model.post, job.work / "post", room)
         for path in write_products(job, finished, room):
@@ -146,14 +148,17 @@ def _parts(model: Model, predictor: Predictor, job: Job) -> dict[str, str]:
     return {"the image": image_digest(job.case), **digests(model, predictor)}
 
 
-def _finished(model: Model, canvas: Canvas, info: ImageInfo, source: ImageReader, wanted: bool) -> Finished:
-    """What is on the canvas, before any post-processing. Pixels of maps that hold nothing are `IGNORE`."""
+def finished_of(
+    legend: Legend, labels: Labels, info: ImageInfo, source: ImageReader, probabilities: Scores | None = None
+) -> Finished:
+    """A complete prediction of the image `source`, before any post-processing. Pixels of maps that hold nothing are
+    `IGNORE`."""
     holes = info.nodata is not None or info.map is not None
 
-    def labels(region: Region) -> NDArray[np.uint8]:
-        label_X = canvas.labels(region)
+    def held(region: Region) -> NDArray[np.uint8]:
+        label_X = labels(region)
         if holes and (holds := valid(source, region)) is not None:
             label_X = np.where(holds, label_X, np.uint8(IGNORE))
         return label_X
 
-    return Finished(info, model.legend, labels, canvas.probabilities if wanted else None, source.read)
+    return Finished(info, legend, held, probabilities, source.read)

@@ -38,8 +38,8 @@ class SuspectView:
 
 
 def suspects_view(facts: Facts) -> SuspectView | None:
-    """The list in the run's suspects.json; None where there is none."""
-    if not facts.suspects:
+    """The list in the run's suspects.json; None where there is none, or nothing was held out."""
+    if not number(facts.suspects.get("examined")):
         return None
     areas = list_of_mappings(facts.suspects.get("areas"))
     rows = tuple(_row(entry) for entry in areas)
