@@ -188,7 +188,7 @@ def test_focal(
 
 
 def jaccard_loss(wrong: set[int], true: set[int]) -> float:
-    """1 − |truth without the wrong| / |truth and the wrong| (Berman 2018, equation 6)."""
+    """1 − |truth without the wrong| / |truth and the wrong| (Berman 2018)."""
     union = true | wrong
     return len(wrong) / len(union) if union else 0.0
 

@@ -3,8 +3,8 @@
 cell.
 
 The cells are the areas of foreground that are connected by their faces; of instances that touch, which are learnt with
-a border as a class of its own, those of what is inside. The term is that of the gaps: pixels of a cell have their class weight
-alone.
+a border as a class of its own, those of what is inside. The term is that of the gaps: pixels of a cell have their
+class weight alone.
 """
 
 from __future__ import annotations

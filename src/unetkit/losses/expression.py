@@ -163,7 +163,7 @@ def _values(inside: str, known: KnownLoss, expression: str) -> dict[str, Value]:
         if not equals or not name or not value:
             raise PlanError(
                 f"loss {expression!r}: cannot read '{text.strip()}' in the brackets of {known.name}; write parameters"
-                f" as NAME=VALUE, such as {known.name}({known.parameters[0].name}={_show(known.parameters[0].default)})"
+                f" as NAME=VALUE, such as {known.name}({known.parameters[0].name}={known.parameters[0].shown})"
             )
         if name not in parameters:
             raise PlanError(
@@ -192,12 +192,7 @@ def _value(text: str, parameter: Parameter, known: KnownLoss, expression: str) -
                 return number
             if number == int(number):
                 return int(number)
-    allowed = parameter.allowed + (", or none" if parameter.default is None else "")
-    raise PlanError(f"loss {expression!r}: {parameter.name} of {known.name} is {allowed}, not '{text}'")
-
-
-def _show(value: Value) -> str:
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    raise PlanError(f"loss {expression!r}: {parameter.name} of {known.name} is {parameter.allowed}, not '{text}'")
 
 
 def _weight(text: str, expression: str) -> float:

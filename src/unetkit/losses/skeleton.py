@@ -15,7 +15,7 @@ from unetkit.losses.pair import Pair
 
 
 def cldice(pair: Pair, *, iterations: int, image: bool, background: bool, absent: bool, smooth: float) -> Tensor:
-    """1 − mean of 2 · precision · sensitivity / (precision + sensitivity) of the soft skeletons S (equations 1 to 3):
+    """1 − mean of 2 · precision · sensitivity / (precision + sensitivity) of the soft skeletons S (equations 1 and 2):
     precision (Σ S(p)·t + s) / (Σ S(p) + s), sensitivity (Σ S(t)·p + s) / (Σ S(t) + s).
 
     What is ignored is background in both, so that it is no part of a skeleton.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -25,20 +26,24 @@ class Parameter:
     default: Value
     says: str
     low: float | None = None
-    high: float = float("inf")
+    high: float = math.inf
     whole: bool = False
+
+    @property
+    def shown(self) -> str:
+        """The default as a user writes it."""
+        if self.default is None or isinstance(self.default, bool):
+            return str(self.default).lower()
+        return f"{self.default:g}"
 
     @property
     def allowed(self) -> str:
         """What may be given, in words."""
         if self.low is None:
             return "true or false"
-        kind = "a whole number" if self.whole else "a number"
-        return (
-            f"{kind} of at least {self.low:g}"
-            if self.high == float("inf")
-            else f"{kind} from {self.low:g} to {self.high:g}"
-        )
+        text = f"{'a whole number' if self.whole else 'a number'} "
+        text += f"from {self.low:g} to {self.high:g}" if math.isfinite(self.high) else f"of at least {self.low:g}"
+        return f"{text}, or none" if self.default is None else text
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ _ALL = (
         "ce",
         "cross-entropy: right per pixel; of regions binary, one question each",
         "mean of −log p of the truth; with class weights a weighted mean",
-        "softmax and logistic regression; label smoothing: Szegedy 2016, section 7",
+        "Szegedy 2016, Rethinking the Inception architecture, section 7 (label smoothing)",
         cross_entropy,
         (
             Parameter("smoothing", 0.0, "share of the truth that is spread over all classes", 0, 1),
@@ -155,22 +160,20 @@ _ALL = (
         "tversky",
         "Dice that prefers to find too much (beta above alpha), or too little",
         "1 − mean over classes of (I + s) / (I + alpha (P − I) + beta (T − I) + s)",
-        "Salehi 2017, Tversky loss function for image segmentation, equation 3",
+        "Salehi 2017, Tversky loss function for image segmentation using 3D fully convolutional deep networks",
         tversky,
         (*_SHARES, _IMAGE, _BACKGROUND, _ABSENT, _smooth(1e-5)),
         "alpha and beta as in MONAI and smp. With 0.5 and 0.5 it is Dice.",
     ),
     KnownLoss(
         "focal_tversky",
-        "Tversky to a power: classes that are found badly count more (or less)",
+        "Tversky to a power: below 1 classes that are nearly right keep their pull, above 1 bad ones count more",
         "mean over classes of (1 − (I + s) / (I + alpha (P − I) + beta (T − I) + s))^gamma",
-        "Abraham and Khan 2019, A novel focal Tversky loss, equation 4",
+        "Abraham and Khan 2019, A novel focal Tversky loss function with improved attention U-Net",
         tversky,
         (
             *_SHARES,
-            Parameter(
-                "gamma", 0.75, "the power: the paper's 1 / γ with γ = 4/3; above 1 easy classes count less", 0.1, 10
-            ),
+            Parameter("gamma", 0.75, "the power: 1 / γ of the paper, with its γ = 4/3", 0.1, 10),
             _IMAGE,
             _BACKGROUND,
             _ABSENT,
@@ -182,7 +185,7 @@ _ALL = (
         "gdice",
         "generalised Dice: one fraction of all classes, rare ones weighted up",
         "1 − (2 Σ w I + s) / (Σ w (P + T) + s), w = (smallest T / T)^power",
-        "Sudre 2017, Generalised Dice overlap, section 2.1",
+        "Sudre 2017, Generalised Dice overlap as a deep learning loss function",
         generalised_dice,
         (
             Parameter("power", 2.0, "0: all classes weigh alike; 1: one over their area; 2: one over its square", 0, 4),
@@ -218,7 +221,7 @@ _ALL = (
         "hausdorff",
         "squared errors weighted with their distance to both borders; beside another loss, with a small weight",
         "mean of (p − t)² · (d_p^alpha + d_t^alpha), d the distances to the predicted and the true border in pixels",
-        "Karimi and Salcudean 2019, Reducing the Hausdorff distance, equation 8",
+        "Karimi and Salcudean 2019, Reducing the Hausdorff distance (by distance transforms)",
         hausdorff,
         (Parameter("alpha", 2.0, "how much more far errors count", 0, 4), _NO_BACKGROUND),
         "Equal to MONAI's `HausdorffDTLoss`. Distances of the prediction are computed anew in every step.",
@@ -227,7 +230,7 @@ _ALL = (
         "cldice",
         "whether the middle lines of thin structures are found: vessels, roads, nerve fibres; beside another loss",
         "1 − mean over classes of 2 · precision · sensitivity / (precision + sensitivity) of soft skeletons",
-        "Shit 2021, clDice, algorithm 1 and equations 1 to 3",
+        "Shit 2021, clDice, algorithm 1 and equations 1 and 2",
         cldice,
         (
             Parameter("iterations", 3, "pixels: at least half the thickness of the structures", 0, 50, whole=True),
