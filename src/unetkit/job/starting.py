@@ -15,7 +15,7 @@ from unetkit.nets.checkpoint import COUNTER
 from unetkit.nets.transfer import transfer
 from unetkit.nets.weights import read_weights, save_weights
 from unetkit.plan.plan import Plan
-from unetkit.predict.load import WEIGHTS, load_plan
+from unetkit.predict.load import WEIGHTS, load_plan, members
 from unetkit.train.loop import START
 
 
@@ -29,11 +29,13 @@ class Start:
 
 
 def read_start(run: str | None) -> Start | None:
-    """The run of `--start`. Raises RunError, PlanError: no such folder, not a run, no weights yet, damaged."""
+    """The run of `--start`; of a run in folds, the first of them. Raises RunError, PlanError: no such folder, not a run,
+    no weights yet, damaged."""
     if run is None:
         return None
-    folder = Path(run)
-    return Start(folder, load_plan(folder), read_weights(folder / WEIGHTS)[0])
+    plan = load_plan(Path(run))
+    folder = members(Path(run), plan)[0]
+    return Start(folder, plan, read_weights(folder / WEIGHTS)[0])
 
 
 def begin_with(start: Start, run: Path, plan: Plan) -> Generator[Event, None, None]:
@@ -50,6 +52,9 @@ def begin_with(start: Start, run: Path, plan: Plan) -> Generator[Event, None, No
         value=f"{len(found.state)} of {total} tensors from {start.run}",
         why="they have the same name and shape here" if found.state else "nothing of it fits this network",
     )
+    if start.plan.data.folds > 1:
+        message = f"{start.run.parent.parent} was trained in folds: training begins with the network of the first alone"
+        yield Warned(message=message)
     if found.spread:
         there, here = start.plan.net.in_channels, plan.net.in_channels
         yield Warned(

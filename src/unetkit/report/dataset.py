@@ -71,6 +71,8 @@ def _spacing(facts: Facts, spacing: tuple[float, ...], remark: str) -> tuple[str
 
 def _splits(facts: Facts) -> tuple[tuple[str, int, int], ...]:
     names = {"train": "training", "val": "validation", "test": "test"}
+    if folds := {row["fold"] for row in facts.split if row.get("fold")}:
+        names["train"] = f"training and validation, in {len(folds)} folds"
     order = [*names, *sorted({row["split"] for row in facts.split} - set(names))]
     rows = []
     for split in order:
@@ -89,12 +91,17 @@ def _leak(facts: Facts, groups: set[str]) -> str:
             f"Groups (patients, animals, slides) are not known for these {facts.noun}s. If several show the same one, "
             "training and validation share it, and scores are too high; a CSV that names the groups keeps them apart."
         )
-    torn = sorted(g for g in groups if len({row["split"] for row in facts.split if row.get("group") == g}) > 1)
+    sides: dict[str, set[tuple[str, str]]] = {}
+    for row in facts.split:
+        sides.setdefault(row.get("group", ""), set()).add((row["split"], row.get("fold", "")))
+    part = "fold" if any(row.get("fold") for row in facts.split) else "split"
+    torn = sorted(g for g in groups if len(sides[g]) > 1)
     if torn:
         return (
-            f"{len(torn)} of {len(groups)} groups are in more than one split ({listed(torn[:3])}): scores are too high."
+            f"{len(torn)} of {len(groups)} groups are in more than one {part} ({listed(torn[:3])}): scores are too"
+            " high."
         )
-    return f"No group is in two splits: all {len(groups)} are kept whole."
+    return f"No group is in two {part}s: all {len(groups)} are kept whole."
 
 
 def _fractions(facts: Facts) -> tuple[tuple[ClassFact, float], ...]:

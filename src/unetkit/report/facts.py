@@ -87,6 +87,12 @@ class Facts:
         return ndim if isinstance(ndim, int) and ndim in KINDS else 2
 
     @property
+    def trained(self) -> int:
+        """Networks that were, or are to be, trained: one for each fold."""
+        trained = number(get(self.plan, "data.trained"))
+        return int(trained) if trained else 1
+
+    @property
     def noun(self) -> str:
         """What one of them is called."""
         return KINDS[self.ndim][0]

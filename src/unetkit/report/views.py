@@ -45,14 +45,20 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     where = f"on {plural(cores, 'processor core')}" if cores and device == "cpu" else f"on {device}"
     trained = sum(row["split"] == "train" for row in facts.split)
     images = float(trained) if trained else number(get(facts.plan, "data.cases"))
-    learnt = f"In {format_duration(seconds)} {where} a network learnt" if seconds else "This run trains a network"
+    nets = facts.trained
+    who = "a network" if nets == 1 else f"{nets} networks"
+    learnt = f"In {format_duration(seconds)} {where} {who} learnt" if seconds else f"This run trains {who}"
     of = "" if images is None else f" from {plural(images, f'annotated {facts.noun}')}"
     precision = text(get(facts.plan, "machine.precision"), "")
     lead = f"{learnt} to find {what}{of}."
     held = len(scores.cases)
     if scores.mean.value is not None:
         on = f"On {plural(held, facts.noun)} that it was not trained on" if held else f"On the validation {facts.noun}s"
-        lead += f" {on} its mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
+        if held and facts.folds:
+            on = f"On {plural(held, facts.noun)}, each predicted by a network that never saw it, the"
+        lead += (
+            f" {on} {'' if held and facts.folds else 'its '}mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
+        )
     else:
         lead += " It has not been scored yet."
     tiles = [
@@ -73,7 +79,8 @@ def _budget(facts: Facts) -> str:
     minutes, steps = number(get(facts.plan, "budget.minutes")), number(get(facts.plan, "budget.steps"))
     if minutes:
         return f"of {minutes:g} min allowed"
-    return f"for {steps:.0f} steps" if steps else "until validation settled"
+    each = " each" if facts.trained > 1 else ""
+    return f"for {steps:.0f} steps{each}" if steps else "until validation settled"
 
 
 def _batch(facts: Facts) -> str:
@@ -94,7 +101,9 @@ def _parameters(facts: Facts) -> tuple[str, str, str] | None:
 
 
 def curves(facts: Facts) -> list[Chart]:
-    """Loss, validation Dice and learning rate over steps, each where its events were recorded."""
+    """Loss, validation Dice and learning rate over steps, each where its events were recorded; a curve for each fold."""
+    if facts.folds:
+        return _curves_of_folds(facts)
     loss = _points(facts.events_of("progress"), "done", "loss")
     validated = facts.events_of("validated")
     dice = _points(validated, "step", "dice")
@@ -110,6 +119,20 @@ def curves(facts: Facts) -> list[Chart]:
         draw("Training loss", "step", "loss", train),
         draw("Validation Dice", "step", "Dice", [Curve("mean", dice, "s0", marks=True), *many], (0.0, 1.0), best),
         draw("Learning rate", "step", "rate", [Curve("learning rate", rate, "s0")]),
+    ]
+    return [chart for chart in charts if chart is not None]
+
+
+def _curves_of_folds(facts: Facts) -> list[Chart]:
+    validated = [[e for e in events if e.get("kind") == "validated"] for events in facts.folds[:SERIES]]
+
+    def curves(y: str, marks: bool = False) -> list[Curve]:
+        return [Curve(f"fold {k + 1}", _points(v, "step", y), f"s{k}", marks) for k, v in enumerate(validated)]
+
+    charts = [
+        draw("Training loss", "step", "loss", curves("loss")),
+        draw("Validation Dice", "step", "Dice", curves("dice", marks=True), (0.0, 1.0)),
+        draw("Learning rate", "step", "rate", curves("lr")[:1]),
     ]
     return [chart for chart in charts if chart is not None]
 
