@@ -102,12 +102,18 @@ def sample(
     usage="Usage: unetkit check DATA [OPTIONS]",
     help="Examine images and masks: what is wrong, how to mend it.\n\n"
     "Nothing is changed. Exit status 1: something would stop training.",
-    help_epilogue=_example("unetkit check cells/", "unetkit check cells/ --json > findings.json"),
+    help_epilogue=_example(
+        "unetkit check cells/", "unetkit check cells/ --json > findings.json", "unetkit check cells/ --run run"
+    ),
 )
 def check(
     data: Data,
     /,
     *,
+    run: Annotated[
+        Path | None,
+        Parameter(metavar="RUN", help="Also likely label errors: where this run, trained on DATA, doubts the masks."),
+    ] = None,
     masks: Annotated[Masks, Flat] = MASKS,
     files: Annotated[Files, Flat] = FILES,
     json: Json = False,
@@ -119,12 +125,17 @@ def check(
         terminal.doing("examining the data")
         from unetkit import api
         from unetkit.cli.findings import diagnosis_json, show_diagnosis
+        from unetkit.cli.suspects import show_suspects, suspects_json
 
+        doubted = None if run is None else api.suspects(run, data, request)
         diagnosis = api.check(data, request, listen=terminal)
     if json:
-        print_json(diagnosis_json(data, diagnosis))
-    else:
-        show_diagnosis(terminal.console, data, diagnosis)
+        more = {} if doubted is None else {"suspects": suspects_json(doubted)}
+        print_json(diagnosis_json(data, diagnosis) | more)
+        return int(diagnosis.stops)
+    show_diagnosis(terminal.console, data, diagnosis)
+    if run is not None and doubted is not None:
+        show_suspects(terminal.console, run, doubted)
     return int(diagnosis.stops)
 
 
@@ -153,6 +164,9 @@ def plan(
     list_fields: Annotated[
         bool, Parameter(name="--fields", help="List every field that can be set, and stop; needs no DATA.")
     ] = False,
+    list_losses: Annotated[
+        bool, Parameter(name="--losses", help="List the losses for loss.terms, and stop; needs no DATA.")
+    ] = False,
     budget: Annotated[Budget, Flat] = BUDGET,
     masks: Annotated[Masks, Flat] = MASKS,
     files: Annotated[Files, Flat] = FILES,
@@ -165,6 +179,13 @@ def plan(
 
         with start_terminal() as terminal:
             terminal.console.print(fields_table(settable_fields()))
+        return 0
+    if list_losses:
+        with start_terminal() as terminal:
+            terminal.doing("loading")
+            from unetkit.cli.losses import losses_table
+
+            terminal.console.print(losses_table())
         return 0
     if data is None:
         raise missing("plan", "DATA", "a folder of images and masks, or a CSV", EXAMPLES["plan"])

@@ -48,9 +48,9 @@ class LossPlan(Config):
     """What is minimised: a sum of terms, and the weight of each class in the cross-entropy."""
 
     terms: str = "ce + dice"
-    """A sum such as "ce + dice" or "0.5*ce + dice"."""
+    """A sum such as "ce + dice" or "0.5*ce + tversky(alpha=0.7)"; `unetkit plan --losses` lists what there is."""
     class_weights: tuple[float, ...] | None = None
-    """One weight per class in the cross-entropy; none: all alike."""
+    """One weight per class in losses of single pixels (cross-entropy and its kin); none: all alike."""
     scales: tuple[float, ...] | None = None
     """Weights of the results of deep supervision, finest first; none: half as much at half the resolution."""
 
@@ -157,9 +157,16 @@ class PostPlan(Config):
     objects: Literal["auto", "none", "components", "watershed"] = "auto"
     """What gets a number of its own: connected areas, or objects that touch, grown from what is inside their borders
     (watershed). auto: of instances, as they were learnt; else none."""
+    ground: float = Field(default=0.5, ge=0, lt=1)
+    """Of objects by watershed: the probability above which a pixel belongs to one; higher makes them smaller."""
     sure: float = Field(default=0.9, ge=0, lt=1)
-    """Of objects by watershed: the probability above which a pixel is inside of an object, and not on its border;
-    higher keeps more objects apart."""
+    """Of objects by watershed: how deep, of 1, a pixel lies that is surely inside; each connected area of them grows to
+    an object. 0: objects are told apart by depth, as `neck` and `dip` say."""
+    neck: float = Field(default=0.2, ge=0, le=1)
+    """Two hills of depth are two objects if the way between them is lower than the lesser of them by more than this
+    share of its height; higher keeps more together."""
+    dip: float = Field(default=0.0, ge=0)
+    """And by more than so many pixels."""
     keep_largest: tuple[str, ...] | Literal["all"] = ()
     """Classes of which only the largest connected area stays."""
     smallest: Size | dict[str, Size] = 0.0
