@@ -74,6 +74,7 @@ def values(draw: st.DrawFn, ndims: Sequence[int] = (1, 2, 3), local: bool = Fals
         "padding": ("reflect", "replicate", "valid", "valid"),
         "dropout": (0.3,),
         "dropout_at": ("bottom", "blocks", "convolutions"),
+        "dropout_of": ("values", "maps"),
         "deep_supervision": (True, False),
     }
     for field, names in choices.items():

@@ -24,6 +24,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "activation": ("relu", "leaky_relu", "prelu", "elu", "gelu", "silu"),
     "padding": ("same", "reflect", "replicate", "valid"),
     "dropout_at": ("bottom", "blocks", "convolutions"),
+    "dropout_of": ("values", "maps"),
     "stem_stride": (1, 2),
     "up_width": ("skip", "same"),
     "deep_supervision": (True, False),
@@ -114,8 +115,8 @@ def _one_by_one() -> list[dict[str, Any]]:
         for name in names:
             if field == "up" and name == "unpool":
                 found.append({"up": "unpool", "skip": "none"})
-            elif field == "dropout_at":
-                found.append({"dropout_at": name, "dropout": 0.3})
+            elif field in ("dropout_at", "dropout_of"):
+                found.append({field: name, "dropout": 0.3})
             elif field != "decoder_block":
                 found.append({field: name})
     return [*found, {"vocabulary": 20, "ndim": 1}, {"activation": "gelu", "norm": "none"}, {"stem": 8}, {"ndim": 3}]

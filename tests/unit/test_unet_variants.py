@@ -68,6 +68,18 @@ def test_dropout_is_at_the_end_of_the_two_coarsest_levels() -> None:
     assert [layer.name for layer in layers if layer.kind == "dropout"] == ["encoder2.dropout1", "encoder3.dropout1"]
 
 
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_spatial_dropout_drops_whole_maps(ndim: int) -> None:
+    spec = NetSpec(ndim=ndim, channels=(8, 16), dropout=0.5, dropout_of="maps")
+    net = build(spec, seed=0).train()
+    dropped = net.get_submodule("encoder1.dropout1")
+    torch.manual_seed(0)
+    flat = dropped(torch.ones(4, 16, *(6,) * ndim)).flatten(2)
+    assert set(flat.unique().tolist()) == {0.0, 2.0}
+    assert torch.equal(flat.amin(-1), flat.amax(-1))
+    assert dropped.eval()(torch.ones(1, 16, *(6,) * ndim)).eq(1).all()
+
+
 def test_convolutions_have_a_bias_only_where_no_norm_follows() -> None:
     names = [n for n, _ in build(NetSpec(channels=(2, 2), block="residual")).named_parameters() if n.endswith("bias")]
     assert [n for n in names if "conv" in n] == ["head.conv1.bias"]

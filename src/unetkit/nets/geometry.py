@@ -13,7 +13,7 @@ from math import lcm, prod
 
 from unetkit.core.errors import SpecError
 from unetkit.nets.program import INPUT, Layer, Program
-from unetkit.nets.rules import KINDS, Saves, axis_sizes, multiple, why_not_local
+from unetkit.nets.rules import DROPOUTS, KINDS, Saves, axis_sizes, multiple, why_not_local
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.topology import program
 
@@ -208,7 +208,7 @@ class _Memory:
         self.bytes = {name: pixels[name] * n * width.get(name, bytes_per_value) for name, n in channels.items()}
         in_place = whole.in_place()
         for layer in whole.layers:
-            passes = layer.kind == "crop" or (layer.kind == "dropout" and not training)
+            passes = layer.kind == "crop" or (layer.kind in DROPOUTS and not training)
             shares = passes or layer.name in in_place
             self.owner[layer.name] = self.owner[layer.inputs[0]] if shares else layer.name
 
@@ -217,7 +217,7 @@ class _Memory:
         peak = 0
         for layer, spent in zip(self.whole.layers, self.whole.spent(), strict=True):
             alive.add(layer.name)
-            besides = 0 if layer.kind == "dropout" else self._besides(layer)
+            besides = 0 if layer.kind in DROPOUTS else self._besides(layer)
             peak = max(peak, self._held(alive | {INPUT}) + besides)
             alive.difference_update(spent)
         return peak

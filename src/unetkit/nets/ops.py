@@ -38,6 +38,7 @@ CONV: tuple[Make, ...] = (nn.Conv1d, nn.Conv2d, Conv3d)
 TRANSPOSED: tuple[Make, ...] = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 BATCH_NORM: tuple[Make, ...] = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 MAX_POOL: tuple[Make, ...] = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+MAP_DROPOUT: tuple[Make, ...] = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 AVERAGE_POOL: tuple[Make, ...] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 LINEAR_MODE = ("linear", "bilinear", "trilinear")
 EPSILON = 1e-5
@@ -429,6 +430,7 @@ MAKERS: dict[str, Callable[[Layer, NetSpec, bool], nn.Module]] = {
     "nearest_up": lambda layer, _spec, _: Enlarge(layer.stride, "nearest"),
     "shuffle": lambda layer, _spec, _: Shuffle(layer.stride),
     "dropout": lambda _layer, spec, _: nn.Dropout(spec.dropout),
+    "map_dropout": lambda _layer, spec, _: MAP_DROPOUT[spec.ndim - 1](spec.dropout),
     "concat": lambda _layer, _spec, _: Concat(),
     "add": lambda _layer, _spec, _: Add(),
     "multiply": lambda _layer, _spec, _: Multiply(),

@@ -26,7 +26,7 @@ _NAME = re.compile(r"(stem|encoder|down|bottleneck|up|skip|decoder|node|head)(\d
 # These say their level by their number; of the others the size tells it.
 _NUMBERED = ("encoder", "down", "up", "skip", "decoder", "node")
 _POINTWISE = ("_norm", "_pad")
-_PASSING = ("relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "dropout", "shift")
+_PASSING = ("relu", "leaky_relu", "prelu", "elu", "gelu", "silu", "dropout", "map_dropout", "shift")
 _WORDS = {
     "max_pool": "max pool",
     "average_pool": "mean pool",
@@ -46,6 +46,7 @@ _WORDS = {
     "add": "add",
     "crop": "crop",
     "dropout": "dropout",
+    "map_dropout": "dropout of maps",
     "module": "code of your own",
 }
 _SIZED = ("max_pool", "average_pool", "blur")

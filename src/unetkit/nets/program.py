@@ -292,7 +292,8 @@ class Writer:
     def drop(self, place: str, x: Value) -> Value:
         """The network's dropout, where the spec wants it ('bottom', 'blocks', 'convolutions')."""
         wanted = self.spec.dropout > 0 and place == self.spec.dropout_at
-        return self._write("dropout", (x,), x.channels) if wanted else x
+        kind = "dropout" if self.spec.dropout_of == "values" else "map_dropout"
+        return self._write(kind, (x,), x.channels, label="dropout") if wanted else x
 
     def concat(self, *xs: Value) -> Value:
         """Channels side by side."""

@@ -28,6 +28,10 @@ class Saves:
 _INPUT, _OUTPUT, _NOTHING = Saves(input=True), Saves(output=True), Saves()
 
 
+# Kinds of layers that do nothing when the network is used.
+DROPOUTS = ("dropout", "map_dropout")
+
+
 @dataclass(frozen=True)
 class Kind:
     """What a kind of layer does. The first three speak of one axis.
@@ -166,6 +170,7 @@ KINDS: dict[str, Kind] = {
     "silu": replace(_POINT, saves=_INPUT),
     "sigmoid": replace(_POINT, saves=_OUTPUT),
     "dropout": replace(_POINT, saves=Saves(extra=4)),  # what was kept, as factors
+    "map_dropout": _POINT,
     "concat": _POINT,
     "add": _POINT,
     "multiply": replace(_POINT, saves=_INPUT),

@@ -18,6 +18,7 @@ Norm = Literal["batch", "instance", "group", "layer", "none"]
 Activation = Literal["relu", "leaky_relu", "prelu", "elu", "gelu", "silu"]
 Padding = Literal["same", "reflect", "replicate", "valid"]
 DropoutAt = Literal["bottom", "blocks", "convolutions"]
+DropoutOf = Literal["values", "maps"]
 UpWidth = Literal["skip", "same"]
 
 # One number for all, one per level, or one per level and axis.
@@ -72,6 +73,7 @@ _NAMED: dict[str, tuple[str, ...]] = {
     "activation": get_args(Activation),
     "padding": get_args(Padding),
     "dropout_at": get_args(DropoutAt),
+    "dropout_of": get_args(DropoutOf),
     "up_width": get_args(UpWidth),
 }
 
@@ -145,6 +147,7 @@ class NetSpec(Config):
     dropout         probability
     dropout_at      bottom: at the end of the two coarsest encoder levels (Ronneberger 2015, section 3.1); blocks: after
                     every block; convolutions: after every activation in a block
+    dropout_of      values: each by itself; maps: whole feature maps (Tompson 2015, spatial dropout)
     deep_supervision  in training mode the network also gives logits of the other decoder levels
     """
 
@@ -181,6 +184,7 @@ class NetSpec(Config):
     padding: Padding = "same"
     dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
     dropout_at: DropoutAt = "bottom"
+    dropout_of: DropoutOf = "values"
     deep_supervision: bool = False
 
     @field_validator(*PARTS, mode="before")
