@@ -29,8 +29,8 @@ class Start:
 
 
 def read_start(run: str | None) -> Start | None:
-    """The run of `--start`; of a run in folds, the first of them. Raises RunError, PlanError: no such folder, not a run,
-    no weights yet, damaged."""
+    """The run of `--start`; of a run in folds, the first of them. Raises RunError, PlanError: no such folder, not a
+    run, no weights yet, damaged."""
     if run is None:
         return None
     plan = load_plan(Path(run))

@@ -55,10 +55,8 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     if scores.mean.value is not None:
         on = f"On {plural(held, facts.noun)} that it was not trained on" if held else f"On the validation {facts.noun}s"
         if held and facts.folds:
-            on = f"On {plural(held, facts.noun)}, each predicted by a network that never saw it, the"
-        lead += (
-            f" {on} {'' if held and facts.folds else 'its '}mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
-        )
+            on = f"On {plural(held, facts.noun)}, each left to a network that never saw it,"
+        lead += f" {on} its mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
     else:
         lead += " It has not been scored yet."
     tiles = [
@@ -101,7 +99,7 @@ def _parameters(facts: Facts) -> tuple[str, str, str] | None:
 
 
 def curves(facts: Facts) -> list[Chart]:
-    """Loss, validation Dice and learning rate over steps, each where its events were recorded; a curve for each fold."""
+    """Loss, validation Dice and learning rate over steps, each where its events were recorded; of folds a curve each."""
     if facts.folds:
         return _curves_of_folds(facts)
     loss = _points(facts.events_of("progress"), "done", "loss")
