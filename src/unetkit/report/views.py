@@ -99,7 +99,7 @@ def _parameters(facts: Facts) -> tuple[str, str, str] | None:
 
 
 def curves(facts: Facts) -> list[Chart]:
-    """Loss, validation Dice and learning rate over steps, each where its events were recorded; of folds a curve each."""
+    """Loss, validation Dice and learning rate over steps, each where its events were recorded; one for each fold."""
     if facts.folds:
         return _curves_of_folds(facts)
     loss = _points(facts.events_of("progress"), "done", "loss")
