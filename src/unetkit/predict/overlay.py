@@ -115,12 +115,13 @@ def draw(
     legend: Legend,
     contrast: tuple[float, float] | None = None,
     ids_YX: NDArray[Any] | None = None,
+    strength: tuple[float, float] = (OPACITY, 1.0),
 ) -> NDArray[np.uint8]:
     """An image (1 or 3 channels, any range) with its labels drawn over it: (3, h, w) uint8.
 
     contrast: the values that are shown black and white; None: the 0.5 and 99.5 percentiles. ids_YX: of the objects,
     each of which is outlined; None: every class is. The background class (where there is one) and unlabelled pixels
-    show the image alone.
+    show the image alone. strength: of the colours, and of the outlines.
     """
     colour, shown = legend.display()
     outlined = label_YX if ids_YX is None else ids_YX
@@ -129,14 +130,15 @@ def draw(
         differs = outlined[one] != outlined[two]
         edge[one] |= differs
         edge[two] |= differs
-    strength = np.where(shown, np.float32(OPACITY), np.float32(0))[label_YX]
-    strength[edge & (strength > 0)] = 1
+    inside, outline = (np.float32(v) for v in strength)
+    share = np.where(shown, inside, np.float32(0))[label_YX]
+    share[edge & (share > 0)] = outline
     low, high = contrast or _contrast(list(image_CYX))
     result = np.empty((3, *label_YX.shape), np.uint8)
     for channel in range(3):
         base = np.nan_to_num(image_CYX[channel if len(image_CYX) == 3 else 0].astype(np.float32))
         grey = np.clip((base - low) / max(high - low, 1e-6), 0, 1) * 255
-        result[channel] = np.round(grey + (colour[label_YX, channel] - grey) * strength)
+        result[channel] = np.round(grey + (colour[label_YX, channel] - grey) * share)
     return result
 
 
