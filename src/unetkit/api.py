@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from unetkit.data.find.discover import discover
 from unetkit.data.find.sample import Sample
 from unetkit.data.prepared.prepare import CaseReader
 from unetkit.evaluate.folders import EvaluateOptions, evaluate_folders
+from unetkit.evaluate.suspects import Suspects
 from unetkit.job.importing import Imported, ImportRequest, refuse_report
 from unetkit.job.importing import import_weights as importing
 from unetkit.job.scoring import scoring, scoring_samples
+from unetkit.job.suspects import of_cases, read_suspects
 from unetkit.job.training import planning, training
 from unetkit.job.understand import DataSource
 from unetkit.metrics.scores import Scores
@@ -31,6 +33,7 @@ from unetkit.plan.make import Planned
 from unetkit.plan.own import code_of
 from unetkit.plan.parts import PostPlan
 from unetkit.plan.plan import Plan, Request
+from unetkit.predict.decoding import Decoding
 from unetkit.predict.load import PLAN, load_model, load_plan, options_of
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
@@ -67,6 +70,19 @@ def check(data: Data, request: Request | None = None, *, listen: Listen | None =
         background=request.background,
         progress=progress,
     )
+
+
+def suspects(run: PathLike, data: Data | None = None, request: Request | None = None) -> Suspects:
+    """Areas that are likely labelled wrong, the most suspicious first: where the networks of a run confidently
+    contradict the masks of cases that they did not learn from. `data`: only those of these data.
+
+    Raises RunError: no such list in the run, or none of the data is in it; DataError as `check`.
+    """
+    found = read_suspects(Path(run))
+    if data is None:
+        return found
+    ids = {case.id for case in discover(data, (request or Request()).reading).cases}
+    return of_cases(found, ids, Path(run))
 
 
 def plan(
@@ -107,7 +123,7 @@ class Run:
         `unetkit.predict` is quicker. Raises DataError: not such an image.
         """
         model, plan = self._loaded
-        options = _options(plan, tta=tta)
+        options = _options(plan, model, tta=tta)
         if options.tta not in self._predictors:
             self._predictors[options.tta] = Predictor(model.nets, options, regions=model.legend.regions)
         predictor = self._predictors[options.tta]
@@ -175,10 +191,12 @@ def predict(
     level: int | None = None,
     pixel_size: float | None = None,
     tta: bool | None = None,
+    decode: Literal["tuned", "argmax"] = "tuned",
     memory: int | None = None,
     device: str = "auto",
     adapt: str = "none",
     prune: int = 0,
+    fold: int | None = None,
     trust: bool = False,
     listen: Listen | None = None,
 ) -> PredictResult:
@@ -186,20 +204,23 @@ def predict(
 
     `outputs`: what is written beside the masks, and in which format. `post`: fields of the plan's `predict.post` that
     are changed: `{"smallest": 20}`. `axes`, `level`, `pixel_size`: how files are read, where it is not as in training.
-    `tta`: average flips and turns (None: as the plan says). `memory`: bytes the process may hold. A bad image among
-    good ones is named in the result; what was done before is skipped, what was interrupted goes on. `adapt`: to a new
-    scanner or stain, from these images alone: "norm" or "entropy" (see `unetkit.predict.adapt`). `prune`: use only
-    so many columns of a nested network (U-Net++), which is faster; 0: all. `trust` as in `open_run`.
+    `tta`: average flips and turns (None: as the plan says). `decode`: labels are decided as held-out predictions taught
+    ("tuned"), or by the largest score, areas and objects as planned ("argmax"). `memory`: bytes the process may hold. A
+    bad image among good ones is named in the result; what was done before is skipped, what was interrupted goes on.
+    `adapt`: to a new scanner or stain, from these images alone: "norm" or "entropy" (see `unetkit.predict.adapt`).
+    `prune`: use only so many columns of a nested network (U-Net++), which is faster; 0: all. `fold`: of a run in folds
+    only the network of this one; None: all of them, averaged. `trust` as in `open_run`.
 
-    Raises PlanError: a class or a size in `post` that there is not.
+    Raises PlanError: a class or a size in `post` that there is not, a fold that there is not.
     """
-    model, plan = load_model(Path(run), trust=trust)
+    model, plan = load_model(Path(run), trust=trust, fold=fold)
+    if decode == "argmax":
+        model = replace(model, post=plan.predict.post, tuned=model.tuned.model_copy(update={"decoding": Decoding()}))
     if prune:
         net, *others = (pruned(net, prune) for net in model.nets)
         model = replace(model, net=net, others=tuple(others))
     if post:
-        model = replace(model, post=_post(model, plan, post))
-        plan = plan.model_copy(update={"predict": plan.predict.model_copy(update={"post": model.post})})
+        model = replace(model, post=_post(model, post))
     sources = images if isinstance(images, str | Path) else list(images)
     sized = level is not None or pixel_size is not None
     reading = {
@@ -208,7 +229,7 @@ def predict(
         "pixel_size": pixel_size if sized else plan.request.pixel_size,
     }
     given = {name: value for name, value in reading.items() if value is not None} | {"adapt": adapt}
-    options = PredictOptions.parse(_options(plan, tta, memory, device).model_dump() | given, "the options")
+    options = PredictOptions.parse(_options(plan, model, tta, memory, device).model_dump() | given, "the options")
     return drain(predicting(model, sources, Path(out), options, outputs), listen or notebook_listener())
 
 
@@ -245,9 +266,9 @@ def evaluate(
     if (prediction / PLAN).is_file():
         model, plan = load_model(prediction, trust=trust)
         if not isinstance(truth, str | Path):
-            return drain(scoring_samples(model, truth, _options(plan), options), listen)
+            return drain(scoring_samples(model, truth, _options(plan, model), options), listen)
         kept = None if out is None else Path(out)
-        return drain(scoring(model, Path(truth), _options(plan), options, kept), listen)
+        return drain(scoring(model, Path(truth), _options(plan, model), options, kept), listen)
     if not isinstance(truth, str | Path):
         raise DataError(f"{prediction}: is no run folder; only a run is scored on samples in memory")
     return evaluate_folders(prediction, Path(truth), options, listen)
@@ -310,16 +331,18 @@ def _request(
     return Request.parse({**request.model_dump(), **not_written, **given}, "train")
 
 
-def _options(plan: Plan, tta: bool | None = None, memory: int | None = None, device: str = "auto") -> PredictOptions:
+def _options(
+    plan: Plan, model: Model, tta: bool | None = None, memory: int | None = None, device: str = "auto"
+) -> PredictOptions:
     # on the processor where it was chosen, precision is as it was trained; elsewhere a short trial chooses
     known = plan.machine.device == find_device(device) and plan.machine.processor == processor()
     trial: dict[str, Any] = {} if known else {"precision": "auto", "layout": "auto"}
-    return PredictOptions(**options_of(plan, tta).model_dump() | {"memory": memory, "device": device} | trial)
+    return PredictOptions(**options_of(plan, tta, model).model_dump() | {"memory": memory, "device": device} | trial)
 
 
-def _post(model: Model, plan: Plan, changes: Mapping[str, Any]) -> PostPlan:
-    """What becomes of predicted areas: as planned, with what the user changed."""
-    post = PostPlan.parse(plan.predict.post.model_dump() | dict(changes), "the options")
+def _post(model: Model, changes: Mapping[str, Any]) -> PostPlan:
+    """What becomes of predicted areas: as planned or tuned, with what the user changed."""
+    post = PostPlan.parse(model.post.model_dump() | dict(changes), "the options")
     try:
         post.check(model.legend)
     except ValueError as error:

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from unetkit.core.region import Region
 from unetkit.predict.post.components import components
-from unetkit.predict.post.flood import Relief, flooded, relief_of_distances, relief_of_labels, relief_of_probabilities
+from unetkit.predict.post.flood import Relief, flooded, relief_of_levels
 from unetkit.predict.post.holes import UNKNOWN, filling
 from unetkit.predict.post.room import CHUNKS, Room
 
@@ -144,31 +144,11 @@ def test_clumps_within_the_halo_flood_by_blocks_as_the_whole(
     assert np.array_equal(whole.read(everything) > 0, ground)
 
 
-def test_labels_probabilities_and_distances_tell_two_discs_apart() -> None:
-    y, x = np.mgrid[:40, :60]
-    discs = [((y - 20) ** 2 + (x - c) ** 2) <= 11.5**2 for c in (18, 41)]
-    ids = np.where(discs[0], 1, np.where(discs[1], 2, 0))
-    depth = np.zeros(ids.shape)
-    for k in (1, 2):
-        depth += ndimage.distance_transform_edt(ids == k)
-    label = np.where(depth > 2, 1, np.where(depth > 0, 2, 0)).astype(np.uint8)
-    share = np.stack([label == k for k in range(3)]).astype(np.float32) * 0.9 + 0.05
-    everything = Region.of(ids.shape)
-    for relief in (
-        relief_of_labels(of(label), 1, 2),
-        relief_of_probabilities(lambda region: share[(slice(None), *region.slices)], 1, 2),
-        relief_of_distances(of(depth.astype(np.float32)), 2.0),
-    ):
-        found = flooded(relief, ids.shape, room((9, 11)), 4)
-        assert found.count == 2
-        assert np.array_equal(found.read(everything), ids)
-
-
 def test_ground_without_a_seed_is_an_object_of_its_own() -> None:
     label = np.zeros((8, 20), np.uint8)
     label[2:6, 2:8], label[3:5, 3:7] = 2, 1  # an object with an inside
     label[2:4, 12:15] = 2  # one that is border throughout
-    found = flooded(relief_of_labels(of(label), 1, 2), label.shape, room(None), 4)
+    found = flooded(relief_of_levels(of(np.array([-1.0, 1.0, 0.0])[label]), 0.9), label.shape, room(None), 4)
     assert found.sizes.tolist() == [label.size - 30, 24, 6]
 
 

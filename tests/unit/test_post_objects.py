@@ -19,7 +19,7 @@ from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.plan.parts import PostPlan
-from unetkit.predict.decide import of_objects
+from unetkit.predict.decide import Rule, decide
 from unetkit.predict.finished import Finished
 from unetkit.predict.options import OutputOptions
 from unetkit.predict.overlay import draw
@@ -185,10 +185,25 @@ def test_borders_are_part_of_objects_in_probabilities_too(tmp_path: Path) -> Non
     np.testing.assert_allclose(plain_scores(scores, CELLS), whole)
 
 
-def test_what_is_inside_must_be_sure_and_background_is_outvoted_by_both() -> None:
-    shares = torch.tensor([[0.6, 0.2, 0.2], [0.4, 0.3, 0.3], [0.1, 0.85, 0.05], [0.02, 0.95, 0.03]]).T
-    assert of_objects(shares, 0.9).tolist() == [0, 2, 2, 1]
-    assert of_objects(shares, 0.8).tolist() == [0, 2, 1, 1]
+def test_background_is_outvoted_by_inside_and_border_together() -> None:
+    shares = torch.tensor([[0.6, 0.2, 0.2], [0.4, 0.3, 0.3], [0.1, 0.85, 0.05], [0.0, 1.0, 0.0]]).T
+    rule = Rule(depths=CELLS.depths)
+    assert decide(shares, False, False, rule).tolist() == [0, 3 + 75, 3 + 213, 254]
+    assert decide(shares.log(), False, True, rule).tolist() == [0, 3 + 75, 3 + 213, 254]
+    assert decide(shares, False, False, Rule(depths=CELLS.depths, ground=0.7)).tolist() == [0, 0, 3 + 213, 254]
+
+
+def test_sure_insides_grow_to_objects_and_less_sure_ones_part_at_their_necks() -> None:
+    label = np.where(touching() > 0, 254, 0).astype(np.uint8)
+    assert cleaned_array(label, CELLS, PostPlan(), info(label.shape))[1].max() == 3  # type: ignore[union-attr]
+    split = cleaned_array(label, CELLS, PostPlan(sure=0), info(label.shape))[1]
+    kept = cleaned_array(label, CELLS, PostPlan(sure=0, neck=0.9), info(label.shape))[1]
+    dip = cleaned_array(label, CELLS, PostPlan(sure=0, dip=6), info(label.shape))[1]
+    assert split is not None
+    assert split[14, 10] != split[14, 25]
+    for ids in (kept, dip):
+        assert ids is not None
+        assert len(np.unique(ids[14, 8:27])) == 1
 
 
 def test_overlays_outline_every_object() -> None:

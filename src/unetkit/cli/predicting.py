@@ -66,7 +66,11 @@ class After:
     ] = None
     objects: Annotated[
         Literal["none", "components", "watershed"] | None,
-        Parameter(group=_AFTER, help="What gets a number of its own: connected areas, or what borders divide."),
+        Parameter(group=_AFTER, help="What gets a number of its own: connected areas, or objects that touch, as well."),
+    ] = None
+    neck: Annotated[
+        float | None,
+        Parameter(group=_AFTER, metavar="SHARE", help="Objects part where they are narrower by this share; 1: never."),
     ] = None
 
     def values(self) -> dict[str, Any]:
@@ -83,6 +87,8 @@ class After:
                 given["smallest"] = {name.strip(): _size("--smallest", size) for name, _, size in pairs}
         if self.fill_holes is not None:
             given["fill_holes"] = "all" if self.fill_holes == "all" else _size("--fill-holes", self.fill_holes)
+        if self.neck is not None:
+            given |= {"neck": self.neck, "sure": 0.0}
         return given | ({} if self.objects is None else {"objects": self.objects})
 
 
@@ -98,6 +104,10 @@ def predict(
         bool | None,
         Parameter(negative="--no-tta", help="Average eight flips and turns: slower, steadier; else as planned."),
     ] = None,
+    decode: Annotated[
+        Literal["tuned", "argmax"],
+        Parameter(help="Labels as held-out predictions taught, or by the largest score and the plan alone."),
+    ] = "tuned",
     memory: Annotated[
         str | None,
         Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit. Else a quarter of it."),
@@ -111,6 +121,10 @@ def predict(
         int,
         Parameter(metavar="N", converter=whole, help="Use N columns of a nested network (unetpp): faster, less exact."),
     ] = 0,
+    fold: Annotated[
+        int | None,
+        Parameter(metavar="K", converter=whole, help="Of a run in folds one network alone; else all, averaged."),
+    ] = None,
     trust: Trust = False,
     quiet: Quiet = False,
 ) -> int:
@@ -138,10 +152,12 @@ def predict(
             outputs=OutputOptions.parse(written.values(), "the options"),
             post=after.values(),
             tta=tta,
+            decode=decode,
             memory=limit,
             device=device,
             adapt=adapt,
             prune=prune,
+            fold=fold,
             trust=trust,
             listen=terminal,
             **files.values(),

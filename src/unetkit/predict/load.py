@@ -12,6 +12,7 @@ from unetkit.nets.weights import load_weights
 from unetkit.plan.plan import Plan
 from unetkit.predict.model import Model
 from unetkit.predict.options import PredictOptions
+from unetkit.predict.tuned import Tuned
 
 PLAN, WEIGHTS, LAST = "plan.json", "weights.safetensors", "last.safetensors"
 FOLDS = "folds"
@@ -19,11 +20,18 @@ FOLDS = "folds"
 
 
 def load_model(
-    run: Path, weights: str = WEIGHTS, *, trust: bool = False, net: NetSpec | None = None, fold: int | None = None
+    run: Path,
+    weights: str = WEIGHTS,
+    *,
+    trust: bool = False,
+    net: NetSpec | None = None,
+    fold: int | None = None,
+    tuned: bool = True,
 ) -> tuple[Model, Plan]:
     """The trained model in a run folder, and its plan. Nothing in the folder is executed; code of the user's own that
     the network names is imported only with `trust`. `net`: the spec, where the caller has it already. Of a run in folds
-    the networks of all that are trained, or of one `fold` (1, 2, …) alone.
+    the networks of all that are trained, or of one `fold` (1, 2, …) alone. `tuned`: with what held-out predictions
+    taught, where that is known; else as planned.
 
     Raises RunError: no such folder, not a run, not trained yet, damaged weights. Raises PlanError: a plan of another
     version or damaged, no such fold. Raises SpecError: code of the user's own without `trust`.
@@ -33,7 +41,9 @@ def load_model(
     if net is not None or trust:
         plan = plan.model_copy(update={"net": net or trusted_spec(plan.net)})
     network, *others = (_network(plan.net, folder / weights) for folder in members(run, plan, fold))
-    model = Model(network, plan.data.legend, plan.prepare, plan.predict.post, others=tuple(others))
+    taught = Tuned.load(run) if tuned else Tuned()
+    post = taught.decoding.post or plan.predict.post
+    model = Model(network, plan.data.legend, plan.prepare, post, tuple(others), taught)
     return model, plan
 
 
@@ -60,11 +70,14 @@ def _network(spec: NetSpec, weights: Path) -> UNet:
     return network.eval()
 
 
-def options_of(plan: Plan, tta: bool | None = None) -> PredictOptions:
-    """How a plan's network is run where it was trained. `tta`: None is as the plan says."""
+def options_of(plan: Plan, tta: bool | None = None, model: Model | None = None) -> PredictOptions:
+    """How a plan's network is run where it was trained, and what is decided: of a model with what it was taught
+    afterwards, without one as planned. `tta`: None is as the plan says."""
     machine, augment = plan.machine, plan.augment
+    taught = Tuned() if model is None else model.tuned
     return PredictOptions(
-        sure=plan.predict.post.sure if plan.data.legend.border else 0.0,
+        calibration=taught.calibration,
+        rule=taught.decoding.rule(plan.data.legend, plan.predict.post) if model is None else model.rule,
         tta=plan.predict.tta if tta is None else tta,
         flip=augment.flips(plan.net.ndim),
         turn=augment.turn,

@@ -112,17 +112,29 @@ class Legend(Config):
     @property
     def foreground(self) -> tuple[int, ...]:
         """The class indices that count in means."""
-        return tuple(k for k in range(len(self.classes)) if k != self.background and not (self.border and k == BORDER))
+        return tuple(k for k in range(len(self.classes)) if k != self.background and not (self.touching and k > INSIDE))
 
     @property
     def plain(self) -> Legend:
         """The legend of masks and scores: without the border, which belongs to the objects (`merge` says so of labels);
         otherwise this one."""
-        return self.model_copy(update={"classes": self.classes[:BORDER], "border": 0}) if self.border else self
+        return self.model_copy(update={"classes": self.classes[:BORDER], "border": 0}) if self.touching else self
+
+    @property
+    def touching(self) -> bool:
+        """Whether objects are learnt with help classes, by which predictions tell those apart that touch."""
+        return self.border > 0
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """How deep in an object each class is, 0 to 1, the background's 0 first; empty without help classes."""
+        return (0.0, 1.0, 0.0) if self.border else ()
 
     def merge(self, label_X: Label) -> Label:
-        """A label in the classes of this legend, in those of `plain`."""
-        return np.where(label_X == BORDER, np.uint8(INSIDE), label_X) if self.border else label_X
+        """A label in the classes of this legend, or of expected depths (`labels/depths.py`), in those of `plain`."""
+        if not self.touching:
+            return label_X
+        return np.where((label_X > INSIDE) & (label_X != IGNORE), np.uint8(INSIDE), label_X)
 
     @property
     def regions(self) -> bool:

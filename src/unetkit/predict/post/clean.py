@@ -20,12 +20,14 @@ from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
 from unetkit.data.formats.base import ImageInfo
-from unetkit.data.labels.borders import BORDER, INSIDE
+from unetkit.data.labels.borders import INSIDE
+from unetkit.data.labels.depths import depth_table
 from unetkit.data.labels.legend import Legend
 from unetkit.plan.parts import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.post.components import Parts, Values, components
-from unetkit.predict.post.flood import flooded, relief_of_labels
+from unetkit.predict.post.divide import divided
+from unetkit.predict.post.flood import flooded, relief_of_levels
 from unetkit.predict.post.holes import UNKNOWN, filling
 from unetkit.predict.post.room import Room
 
@@ -60,7 +62,7 @@ def _postprocessed(finished: Finished, plan: PostPlan, room: Room) -> Finished:
 def _plain(finished: Finished) -> Finished:
     """The same with the border of objects as part of them."""
     legend, labels, probabilities = finished.legend, finished.labels, finished.probabilities
-    if not legend.border:
+    if not legend.touching:
         return finished
 
     def merged(region: Region) -> NDArray[np.float32]:
@@ -74,9 +76,9 @@ def _plain(finished: Finished) -> Finished:
 
 def plain_scores(scores_KX: NDArray[np.float32], legend: Legend) -> NDArray[np.float32]:
     """Probabilities (K, *space) of the classes of a legend, for those of `legend.plain`."""
-    if not legend.border:
+    if not legend.touching:
         return scores_KX
-    return np.concatenate([scores_KX[:INSIDE], scores_KX[INSIDE : BORDER + 1].sum(0, keepdims=True)])
+    return np.concatenate([scores_KX[:INSIDE], scores_KX[INSIDE:].sum(0, keepdims=True)])
 
 
 def _nothing(region: Region) -> NDArray[np.float32]:
@@ -160,8 +162,7 @@ def _objects(finished: Finished, plain: Finished, plan: PostPlan, room: Room) ->
     legend, shape = plain.legend, plain.info.shape
     empty = _empty(legend)
     if plan.objects_of(finished.legend) == "watershed":
-        relief = relief_of_labels(finished.labels, INSIDE, BORDER)
-        parts = flooded(relief, shape, room, LEAST_SEED)
+        parts = _apart(finished, plan, room)
     else:
         kinds = [k for k in range(len(legend.classes)) if k != legend.background]
         kinds = [INSIDE] if legend.kind == "instances" else kinds
@@ -191,6 +192,19 @@ def _objects(finished: Finished, plain: Finished, plan: PostPlan, room: Room) ->
         return np.where(plain.labels(region) == IGNORE, np.uint8(IGNORE), of[objects(region)])
 
     return replace(plain, labels=labels, objects=objects, count=count)
+
+
+def _apart(finished: Finished, plan: PostPlan, room: Room) -> Parts:
+    """Objects that touch, by what was learnt of them."""
+    table, shape = depth_table(finished.legend.depths), finished.info.shape
+
+    def levels(region: Region) -> NDArray[np.float32]:
+        depth_X: NDArray[np.float32] = table[finished.labels(region)]
+        return depth_X
+
+    if plan.sure > 0:
+        return flooded(relief_of_levels(levels, plan.sure), shape, room, LEAST_SEED)
+    return divided(levels, shape, room, plan.neck, plan.dip, finished.info.spacing)
 
 
 def _wanted(plan: PostPlan, legend: Legend, k: int) -> bool:

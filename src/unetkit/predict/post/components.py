@@ -98,6 +98,16 @@ def through(table: NDArray[Any], stored: Stored) -> Ids:
     return read
 
 
+def taken(table: NDArray[Any], ids: Ids) -> Ids:
+    """Ids, each taken to its entry in the table."""
+
+    def read(region: Region) -> NDArray[np.uint32]:
+        ids_X: NDArray[np.uint32] = table[ids(region)]
+        return ids_X
+
+    return read
+
+
 def _in_whole(flat_N: NDArray[np.int64], block: Region, shape: Sequence[int]) -> NDArray[np.int64]:
     """Positions in a block, counted row by row, as positions in the whole."""
     index = np.unravel_index(flat_N, block.shape)

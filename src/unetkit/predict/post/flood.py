@@ -46,39 +46,10 @@ class Relief:
     height: Field | None = None
 
 
-def relief_of_labels(labels: Callable[[Region], NDArray[np.uint8]], inside: int, border: int) -> Relief:
-    """Seeds are the areas of the class `inside`; objects grow over the class `border` around them."""
-    return Relief(
-        seeds=lambda region: labels(region) == inside,
-        ground=lambda region: np.isin(labels(region), (inside, border)),
-    )
-
-
-def relief_of_probabilities(probabilities: Field, inside: int, border: int, threshold: float = 0.5) -> Relief:
-    """probabilities: (classes, *region). Seeds: inside above the threshold; ground: inside and border together at least
-    0.5; height: border less inside."""
-
-    def ground(region: Region) -> NDArray[np.bool_]:
-        p = probabilities(region)
-        result: NDArray[np.bool_] = (p[inside] + p[border] >= 0.5) | (p[inside] > threshold)
-        return result
-
-    def height(region: Region) -> NDArray[np.float32]:
-        p = probabilities(region)
-        difference: NDArray[np.float32] = p[border] - p[inside]
-        return difference
-
-    return Relief(lambda region: probabilities(region)[inside] > threshold, ground, height)
-
-
-def relief_of_distances(distances: Field, seed: float, ground: float = 0.0) -> Relief:
-    """distances: (*region), how deep in its object a pixel lies, as some networks give it. Seeds: deeper than `seed`;
-    ground: deeper than `ground`; height: what is deep is low."""
-    return Relief(
-        seeds=lambda region: distances(region) > seed,
-        ground=lambda region: distances(region) > min(seed, ground),
-        height=lambda region: -distances(region),
-    )
+def relief_of_levels(levels: Field, sure: float) -> Relief:
+    """levels: how deep in an object (*region) each pixel lies, 0 to 1, and below 0 where there is none. Seeds: deeper
+    than `sure`; objects grow over the ground that is left of them, each pixel to the nearest."""
+    return Relief(seeds=lambda region: levels(region) > sure, ground=lambda region: levels(region) >= 0)
 
 
 def flooded(
