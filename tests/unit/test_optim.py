@@ -14,15 +14,13 @@ from unetkit.nets.build import build
 from unetkit.nets.presets import preset
 from unetkit.nets.spec import NetSpec
 from unetkit.plan import training
-from unetkit.plan.budget import Arithmetic
 from unetkit.plan.parts import BudgetPlan, OptimPlan, SamplingPlan
-from unetkit.train.average import Average, measure_norms
+from unetkit.train.average import Average
 from unetkit.train.hard import HardCases
 from unetkit.train.optim import Lion, clip_gradient, make_optimiser, set_rate
 from unetkit.train.schedule import Schedule, in_cycle
 
 SPEC = NetSpec(channels=(4, 8), classes=2)
-CPU = Arithmetic("cpu", "fp32", "contiguous", 1)
 
 
 def step(net: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> None:
@@ -126,21 +124,6 @@ def test_without_an_average_the_weights_are_kept_as_they_are() -> None:
     average.update(net, 1, 0.5)
     for a, b in zip(average.net.state_dict().values(), net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-
-
-def test_norms_measured_anew_are_those_of_torch() -> None:
-    net = build(SPEC, seed=0).eval()
-    images = [torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(n)) * (n + 1) for n in range(3)]
-    theirs = copy.deepcopy(net)
-    torch.optim.swa_utils.update_bn(images, theirs)
-    measure_norms(net, images, CPU)
-    assert not any(module.training for module in net.modules())
-    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert all(m.momentum == 0.1 for m in norms)
-    for a, b in zip(net.state_dict().values(), theirs.state_dict().values(), strict=True):
-        assert torch.allclose(a, b, atol=1e-6)
-    plain = build(SPEC.replace({"norm": "instance"}), seed=0).eval()
-    measure_norms(plain, [], CPU)  # nothing to measure
 
 
 def test_hard_cases_are_met_more_often_but_not_without_end() -> None:

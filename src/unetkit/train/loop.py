@@ -24,7 +24,7 @@ from unetkit.nets.weights import load_weights, save_weights
 from unetkit.plan.budget import arithmetic_of, place
 from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan
-from unetkit.train.average import Average, measure_norms
+from unetkit.train.average import Average
 from unetkit.train.log import EventLog
 from unetkit.train.optim import make_optimiser, set_rate
 from unetkit.train.schedule import Schedule
@@ -40,8 +40,6 @@ START = "start.safetensors"
 SAVE_SHARE = 40.0
 # A validation this close to the best counts as equal, and the later, more trained weights are kept.
 EQUAL = 0.003
-# Batches on which batch norms of a mean of weights are measured anew.
-MEASURED = 16
 
 
 @dataclass(frozen=True)
@@ -112,19 +110,12 @@ def fit(
         save_state(run, learner, position)
         return position
 
-    def settle() -> None:
-        """Batch norms of a mean over many steps are measured anew, on the patches of the last steps."""
-        if average.counted:
-            last = range(max(0, now["step"] - MEASURED), now["step"])
-            measure_norms(average.net, (batches(step).image_BCX for step in last), arithmetic)
-
     while True:
         elapsed = time.perf_counter() - began
         fraction = schedule.fraction(now["step"], elapsed)
         mark = schedule.mark(fraction, elapsed)
         if mark > now["mark"] and now["step"] > 0:
             now["mark"] = mark
-            settle()
             result = validate(average.net, looked_at, plan)
             best = result.dice is None or now["peak"] is None or result.dice >= now["peak"] - EQUAL
             if result.dice is not None:
@@ -192,7 +183,6 @@ def fit(
             saved_at = time.perf_counter()
             save_cost = saved_at - clock
 
-    settle()
     save_weights(average.net, run / LAST)
     if not (run / BEST).exists():  # nothing could be validated: the last weights are the best known
         save_weights(average.net, run / BEST)
