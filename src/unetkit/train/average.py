@@ -19,8 +19,9 @@ class Average:
     (Izmailov 2018, algorithm 1). none: the weights themselves.
 
     The statistics of batch norms are averaged as the weights are. Measured anew, with the averaged weights on the last
-    16 batches (ibid., section 3.2), they were no better at the end of runs of 240 and 300 steps on nuclei and membranes,
-    with a falling rate and with a constant one: the Dice of a class changed by −0.005 to +0.011, without a trend.
+    16 batches (ibid., section 3.2), they were no better at the end of runs of 240 and 300 steps on nuclei and on
+    membranes, with a falling rate and with a constant one: the Dice of a class changed by −0.005 to +0.011, without a
+    trend.
     """
 
     def __init__(self, net: UNet, plan: OptimPlan) -> None:
