@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unetkit.api import Run, check, evaluate, import_weights, open_run, plan, predict, report, train
+    from unetkit.api import (
+        Run,
+        augment,
+        check,
+        evaluate,
+        import_weights,
+        open_run,
+        plan,
+        predict,
+        report,
+        suspects,
+        train,
+    )
     from unetkit.core import events
     from unetkit.core.errors import UnetkitError
     from unetkit.data.find.sample import Sample
@@ -27,7 +39,20 @@ if TYPE_CHECKING:
 
 _HOME = {
     **dict.fromkeys(
-        ("Run", "check", "evaluate", "import_weights", "open_run", "plan", "predict", "report", "train"), "unetkit.api"
+        (
+            "Run",
+            "augment",
+            "check",
+            "evaluate",
+            "import_weights",
+            "open_run",
+            "plan",
+            "predict",
+            "report",
+            "suspects",
+            "train",
+        ),
+        "unetkit.api",
     ),
     "Sample": "unetkit.data.find.sample",
     "UnetkitError": "unetkit.core.errors",
@@ -46,6 +71,7 @@ __all__ = [
     "Sample",
     "UNet",
     "UnetkitError",
+    "augment",
     "check",
     "evaluate",
     "events",
@@ -54,6 +80,7 @@ __all__ = [
     "plan",
     "predict",
     "report",
+    "suspects",
     "train",
 ]
 

@@ -24,6 +24,7 @@ from unetkit.evaluate.suspects import Suspects
 from unetkit.job.importing import Imported, ImportRequest, refuse_report
 from unetkit.job.importing import import_weights as importing
 from unetkit.job.scoring import scoring, scoring_samples
+from unetkit.job.sheet import draw_sheet
 from unetkit.job.suspects import of_cases, read_suspects
 from unetkit.job.training import planning, training
 from unetkit.job.understand import DataSource
@@ -93,6 +94,24 @@ def plan(
     Raises DataError, PlanError, MachineError as `train`.
     """
     return drain(planning(_data(data), _request(request, minutes, None)), listen or notebook_listener())
+
+
+def augment(
+    data: Data,
+    out: PathLike,
+    request: Request | None = None,
+    *,
+    rows: int = 4,
+    columns: int = 5,
+    listen: Listen | None = None,
+) -> Path:
+    """Draw what training will see into the PNG file `out`, and return its path: patches of `rows` training cases, each
+    as it is and as `columns` samples of it that were changed at random. Nothing is trained.
+
+    Raises DataError, PlanError, MachineError as `train`; PlanError: no PNG, an impossible number.
+    """
+    work = draw_sheet(_data(data), Path(out), request or Request(), rows, columns)
+    return drain(work, listen or notebook_listener())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import unetkit
 
 NAMES = [
     "NetSpec", "Plan", "Request", "Run", "Sample", "UNet", "UnetkitError",
-    "check", "evaluate", "events", "import_weights", "open_run", "plan", "predict", "report", "train",
+    "augment", "check", "evaluate", "events", "import_weights", "open_run", "plan", "predict", "report",
+    "suspects", "train",
 ]  # fmt: skip
 
 
@@ -22,9 +23,9 @@ def test_the_names_are_these() -> None:
         assert name in dir(unetkit)
 
 
-@pytest.mark.parametrize("first", ["unetkit.train.loop", "unetkit.plan.make", "unetkit.report.page", "unetkit"])
+@pytest.mark.parametrize("first", ["unetkit.train.loop", "unetkit.augment.apply", "unetkit.report.page", "unetkit"])
 def test_verbs_stay_functions_whatever_was_imported_first(first: str) -> None:
-    code = f"import {first}, unetkit as uk; print([type(getattr(uk, n)).__name__ for n in ('train', 'plan', 'report')])"
+    code = f"import {first}, unetkit as uk; print([type(getattr(uk, n)).__name__ for n in ('train', 'plan', 'augment')])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['function', 'function', 'function']"
 

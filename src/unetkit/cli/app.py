@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from unetkit import __version__
-from unetkit.cli import importing, models, predicting
+from unetkit.cli import augmenting, importing, models, predicting
 from unetkit.cli.flags import (
     BUDGET,
     CHOICES,
@@ -35,6 +35,7 @@ EXAMPLES = {
     "sample": "unetkit sample demo",
     "check": "unetkit check cells/",
     "plan": "unetkit plan cells/ --minutes 6",
+    "augment": "unetkit augment cells/ -o sheet.png",
     "train": "unetkit train cells/ -o run --minutes 6",
     "predict": "unetkit predict run images/ -o masks",
     "evaluate": "unetkit evaluate run held-out/",
@@ -206,6 +207,19 @@ def plan(
         f"{target}: the plan; `unetkit train {data} -o run --settings {target}` takes it as it stands there"
     )
     return 0
+
+
+app.command(
+    augmenting.augment,
+    sort_key=3.5,
+    usage="Usage: unetkit augment DATA -o SHEET.png [OPTIONS]",
+    help="Draw what training will see: patches, and how they are changed at random.\n\n"
+    "Understands and plans as `train` does; nothing is trained. Each row is a training case: a patch with its label, "
+    "then the same place as training may see it. Above stands which changes are on, and how strong.",
+    help_epilogue=_example(
+        EXAMPLES["augment"], "unetkit augment cells/ -o sheet.png --rows 6 --seed 1 --set augment.rotate=15"
+    ),
+)
 
 
 @app.command(

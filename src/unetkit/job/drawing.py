@@ -110,9 +110,8 @@ def draw_trace(
     ranges: Sequence[Contrast] | None = None,
     whole: bool = False,
 ) -> Drawn:
-    """The first channels over time; of a long signal, unless it shall be shown `whole`, the part that holds most of what
-    is wanted. size: of each channel (pixels). ranges: of each channel the values at the bottom and at the top; None:
-    its own."""
+    """The first channels over time; of a long signal (unless `whole`) the part that holds most of what is wanted. size:
+    of each channel (pixels). ranges: of each channel the values at the bottom and at the top; None: its own."""
     n, (width, height) = len(wanted_X), size
     length = n if whole else min(n, width * DENSITY // 2)
     found = np.concatenate([[0], np.cumsum(wanted_X)])
