@@ -21,8 +21,8 @@ class Side:
     cases: tuple[Case, ...]
 
     def open(self) -> tuple[Model, Predictor]:
-        """The model, made ready. Not kept: networks of many folds need not be in memory at a time."""
-        model, _ = load_model(self.folder, net=self.plan.net)
+        """The model as planned, made ready. Not kept: networks of many folds need not be in memory at a time."""
+        model, _ = load_model(self.folder, net=self.plan.net, tuned=False)
         return model, Predictor(model.nets, options_of(self.plan), regions=model.legend.regions)
 
 
