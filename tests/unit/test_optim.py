@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+import unetkit as uk
 from unetkit.core.errors import PlanError
 from unetkit.nets.build import build
 from unetkit.nets.presets import preset
@@ -194,3 +197,20 @@ def test_impossible_values_are_refused(model: type, values: dict[str, object], m
     with pytest.raises(PlanError) as error:
         model.parse(values, "--set")  # type: ignore[attr-defined]
     assert message in str(error.value)
+
+
+def test_what_follows_from_the_optimiser_is_planned_unless_it_is_set(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+        for n in range(3):
+            pixels = random.integers(0, 2, (48, 48)) * 255
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / kind / f"{n}.png")
+
+    def planned(**settings: str) -> OptimPlan:
+        named = {f"optim.{name}": value for name, value in settings.items()}
+        return uk.plan(tmp_path, uk.Request(steps=100, precision="fp32", settings=named)).plan.optim
+
+    assert planned(name="sgd") == training.optim(100, preset("unet").spec, "sgd")[0]
+    assert planned(name="sgd", lr="0.5").lr == 0.5
+    assert planned(clip="null").clip is None
