@@ -19,7 +19,7 @@ from unetkit.core.events import Event, task_name
 # Where nobody watches: at most one line of progress in so many seconds.
 PLAIN_EVERY = 10.0
 # Files that the last lines of a command name anyway.
-NAMED_LATER = ("prediction", "the report")
+NAMED_LATER = ("prediction", "the report", "the sheet")
 # What is decided while these go on is shown together, as a table.
 PLANNING = ("check", "plan")
 # What is saved when it is stopped.

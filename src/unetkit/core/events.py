@@ -105,6 +105,7 @@ def drain(work: Generator[Event, None, T], listen: Callable[[Event], Any] | None
 _TASKS = {
     "check": "examining the data",
     "plan": "planning",
+    "augment": "drawing the sheet",
     "masked": "learning from images alone",
     "train": "training",
     "score": "scoring",

@@ -58,7 +58,7 @@ def draw_sheet(
         picture = compose(_rows(prepared, plan, columns), plan, f"{len(cases)} of {understood.data.cases} cases train")
     with atomic(out) as temporary:
         picture.save(temporary, format="PNG")
-    yield Saved(path=str(out), what=f"{len(prepared)} cases, and {columns} samples of each as training sees them")
+    yield Saved(path=str(out), what="the sheet")
     return out
 
 

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +162,7 @@ class _Head:
         self.width, self.plan, self.facts = width, plan, f"{facts} Colours: the label."
         on, off = in_words(plan.augment, len(plan.sampling.patch), plan.prepare.channels)
         letters = int((width - 2 * MARGIN) / (0.5 * TEXT))
-        self.title = f"What training will see of {plan.data.path.rsplit('/', 1)[-1]}"
+        self.title = f"What training will see of {Path(plan.data.path).name}"
         self.on = textwrap.wrap("On: " + "; ".join(on or ["nothing but where a patch is taken"]) + ".", letters)
         self.off = textwrap.wrap("Off: " + ", ".join(off) + "." if off else "", letters)
         lines = len(self.on) + len(self.off)
