@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from unetkit.core.region import Region
 from unetkit.data.labels.legend import Legend, LegendClass
+from unetkit.evaluate import suspects
 from unetkit.evaluate.suspects import find_suspects
 from unetkit.predict.heldout import HeldOut
 
@@ -123,9 +124,10 @@ def test_thin_things_that_are_missing_count_however_thin() -> None:
     assert regions == {"missing": Region((0, 29), (30, 31)), "extra": Region((10, 0), (12, 20))}
 
 
-def test_the_confident_joint_is_that_of_the_paper() -> None:
-    """Northcutt 2021, equations 1 and 2, by naive loops over single pixels; no connected areas, no tolerance. (Below one
-    half the model is not confident here, however unsure it usually is.)"""
+def test_the_confident_joint_is_that_of_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Northcutt 2021, equations 1 and 2, by naive loops over single pixels; no connected areas, no tolerance. (Below
+    one half the model is not confident here, however unsure it usually is.)"""
+    monkeypatch.setattr(suspects, "MOST_OF_CASE", 1000)
     random = np.random.default_rng(0)
     shares = random.dirichlet((1, 1, 1), (12, 12)).transpose(2, 0, 1).astype(np.float32)
     truth = random.integers(0, 3, (12, 12)).astype(np.uint8)
@@ -221,3 +223,16 @@ def test_thick_slices_and_signals() -> None:
     blank = case("s", np.zeros_like(wave), line, spacing=(0.002,))
     (area,) = find_suspects([case("t", wave, line, spacing=(0.002,)), blank], legend).areas
     assert (area.case, area.region) == ("s", Region((50,), (80,)))
+
+
+def test_what_a_model_says_everywhere_is_its_own_weakness() -> None:
+    """It takes all fat for cells; one erased cell, smaller than the fat of any case, ranks before that."""
+    cases = []
+    for k in range(6):
+        believed = np.where(discs(k) == 2, 1, discs(k)).astype(np.uint8)
+        cases.append(case(f"c{k}", discs(k), shares_of(believed, seed=k)))
+    mask = discs(2)
+    mask[32:64, 32:64] = 0
+    cases[2] = replace(cases[2], truth_X=mask)
+    first = find_suspects(cases, LEGEND).areas[0]
+    assert (first.case, first.kind) == ("c2", "missing")

@@ -8,8 +8,9 @@ hold suspected pixels are listed, and what only moves an outline a little is let
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -26,7 +27,7 @@ TOLERANCE = 2.0
 # However unsure the model usually is of a class, below this probability it is not confident.
 LEAST = 0.5
 # Areas that are listed of one case, and in all.
-MOST_OF_CASE, MOST = 50, 1000
+MOST_OF_CASE, MOST = 20, 200
 
 Float: TypeAlias = NDArray[np.float32]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -40,7 +41,7 @@ class Suspect:
     "confused" (another class than the mask's). given, suggested: names of the mask's class and of the model's. region:
     the box around it on the image's grid. pixels: its size. confidence: mean probability of what is suggested. score:
     by which it is ranked: how much more likely the suggested class is than the given one, summed over its suspected
-    pixels that are no mere matter of the outline: size times confidence.
+    pixels that are no mere matter of the outline (size times confidence); less where the model often says so.
     """
 
     case: str
@@ -83,23 +84,34 @@ def find_suspects(cases: Sequence[HeldOut], legend: Legend, tolerance: float = T
     legend: that of the network, whose classes the probabilities are of. tolerance: pixels (of the finest axis) by which
     outlines may differ. Every case is read twice, one at a time.
     """
-    thresholds = _thresholds(cases, legend)
+    thresholds, pixels = _thresholds(cases, legend)
     found: list[Suspect] = []
-    totals: dict[str, float] = {}
     for case in cases:
-        own: list[Suspect] = []
         for question, least_C in zip(_questions(case, legend), thresholds, strict=True):
-            own += _areas(case, question, least_C, tolerance)
-        own.sort(key=_order)
-        found += own[:MOST_OF_CASE]
-        if own:
-            totals[case.id] = sum(suspect.score for suspect in own)
-    ranked = sorted(totals.items(), key=lambda entry: (-entry[1], entry[0]))
-    return Suspects(tuple(sorted(found, key=_order)[:MOST]), tuple(ranked), len(cases))
+            found += _areas(case, question, least_C, tolerance)
+    return _ranked(found, pixels, len(cases))
 
 
-def _order(suspect: Suspect) -> tuple[Any, ...]:
-    return (-suspect.score, suspect.case, suspect.region.start)
+def _ranked(found: Sequence[Suspect], pixels: Mapping[str, int], examined: int) -> Suspects:
+    """pixels: of each class in all masks. A model that contradicts most of what the masks give a class has not learnt
+    the class: the more often one class is doubted in favour of another, the less each such doubt counts."""
+    doubted: dict[tuple[str, str], float] = {}
+    for area in found:
+        pair = area.given, area.suggested
+        doubted[pair] = doubted.get(pair, 0.0) + area.score
+    areas = [
+        replace(area, score=area.score * (1 - min(1.0, doubted[area.given, area.suggested] / pixels[area.given])))
+        for area in found
+    ]
+    areas.sort(key=lambda area: (-area.score, area.case, area.region.start))
+    totals, listed, kept = dict[str, float](), Counter[str](), list[Suspect]()
+    for area in areas:
+        totals[area.case] = totals.get(area.case, 0.0) + area.score
+        listed[area.case] += 1
+        if listed[area.case] <= MOST_OF_CASE and len(kept) < MOST:
+            kept.append(area)
+    cases = sorted(totals.items(), key=lambda entry: (-entry[1], entry[0]))
+    return Suspects(tuple(kept), tuple(cases), examined)
 
 
 def _questions(case: HeldOut, legend: Legend) -> Iterator[_Question]:
@@ -114,11 +126,12 @@ def _questions(case: HeldOut, legend: Legend) -> Iterator[_Question]:
         yield _Question((f"no {name}", name), present_X, np.stack([1 - shares_KX[k], shares_KX[k]]), 0)
 
 
-def _thresholds(cases: Sequence[HeldOut], legend: Legend) -> list[NDArray[np.float64]]:
+def _thresholds(cases: Sequence[HeldOut], legend: Legend) -> tuple[list[NDArray[np.float64]], dict[str, int]]:
     """For each question the probability of every class from which on the model is confident of it: its mean where the
     masks have the class (Northcutt 2021, equation 2), but no less than `LEAST`. Infinite for a class that no mask
-    has."""
+    has. And the pixels of each class in all masks."""
     sums: list[NDArray[np.float64]] = []
+    pixels: Counter[str] = Counter()
     for case in cases:
         for number, question in enumerate(_questions(case, legend)):
             classes = len(question.names)
@@ -126,8 +139,11 @@ def _thresholds(cases: Sequence[HeldOut], legend: Legend) -> list[NDArray[np.flo
                 sums.append(np.zeros((2, classes)))
             for c in range(classes):
                 has_X = question.truth_X == c
-                sums[number][:, c] += question.shares_CX[c][has_X].sum(dtype=np.float64), np.count_nonzero(has_X)
-    return [np.where(count > 0, np.maximum(total / np.maximum(count, 1), LEAST), np.inf) for total, count in sums]
+                count = int(np.count_nonzero(has_X))
+                sums[number][:, c] += question.shares_CX[c][has_X].sum(dtype=np.float64), count
+                pixels[question.names[c]] += count
+    least = [np.where(count > 0, np.maximum(total / np.maximum(count, 1), LEAST), np.inf) for total, count in sums]
+    return least, pixels
 
 
 def _areas(case: HeldOut, question: _Question, least_C: NDArray[np.float64], tolerance: float) -> Iterator[Suspect]:
