@@ -25,6 +25,7 @@ from unetkit.job.scoring import predict_case
 from unetkit.job.sides import Side
 from unetkit.metrics.scores import Scores
 from unetkit.predict.model import Model
+from unetkit.predict.tuned import Tuned
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Shown:
     size: str
 
 
-def write_examples(run: Path, sides: Sequence[Side], scores: Scores) -> None:
+def write_examples(run: Path, sides: Sequence[Side], scores: Scores, tuned: Tuned) -> None:
     """Write examples/ into the run folder: pictures, and examples.json that tells what they are. sides: who predicts
-    the cases that were scored, in their order."""
+    the cases that were scored, in their order; tuned: how."""
     cases = [(case, side) for side in sides for case in side.cases]
     dice = [scores.case_mean(row) for row in scores.cases]
     order = sorted((k for k in range(len(cases)) if not np.isnan(dice[k])), key=lambda k: dice[k], reverse=True)
@@ -52,7 +53,7 @@ def write_examples(run: Path, sides: Sequence[Side], scores: Scores) -> None:
         seen.add(k)
         case, side = cases[k]
         entry: dict[str, object] = {"case": case.id, "rank": rank, "dice": dice[k]}
-        model, predictor = side.open()
+        model, predictor = side.open(tuned)
         shown = show(case, model, *predict_case(predictor, model, case))
         pictures = {
             "image": shown.image,

@@ -1,10 +1,10 @@
-"""After the last step: the validation images are predicted as users will predict, scored, and shown in the report."""
+"""After the last step: cases that the networks never saw are predicted as users will predict; they teach what is tuned,
+and are scored and shown in the report."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +12,20 @@ import numpy as np
 from unetkit.core.events import Done, Event, Saved, Started
 from unetkit.core.files import write_json
 from unetkit.core.machine import format_duration
+from unetkit.data.source import image_info
 from unetkit.job.examples import write_examples
 from unetkit.job.heldout import FOLDER, forget, hold_out
 from unetkit.job.out_of_fold import OutOfFold
 from unetkit.job.record import record_timing
-from unetkit.job.scoring import score_cases
+from unetkit.job.scoring import Prediction, predict_case, score_cases
 from unetkit.job.sides import Side
 from unetkit.job.suspects import write_suspects
+from unetkit.job.tuning import crossed, decoded, teach
 from unetkit.metrics.scores import Scores
 from unetkit.metrics.summary import Summary
 from unetkit.nets.geometry import geometry
 from unetkit.plan.plan import Plan
+from unetkit.predict.confidence import calibration_report
 from unetkit.predict.heldout import HeldOut
 from unetkit.report.card import write_model_card
 from unetkit.report.page import write_report
@@ -41,20 +44,22 @@ def finish(
     began = time.perf_counter()
     cases = [case for side in sides for case in side.cases]
     yield Started(task="score", total=len(cases))
-    found, held = list[Scores](), list[HeldOut]()
-    masks = OutOfFold(run, plan.data.legend, cases) if plan.data.folds > 1 else None
+    held = list[HeldOut]()
     for number, side in enumerate(sides):
         model, predictor = side.open()
-        keep = None if masks is None else masks.write
-        found.append((yield from score_cases(predictor, model, side.cases, groups, "score", keep=keep)))
-        held += yield from hold_out(predictor, model, side.cases, groups, run / FOLDER / str(number), "score")
+        held += yield from hold_out(predictor, model, side.cases, groups, run / FOLDER / str(number), "predict")
         del model, predictor
+    tuned = teach(held, plan)
+    tuned.save(run)
+    masks = OutOfFold(run, plan.data.legend, cases) if plan.data.folds > 1 else None
+    predictions = _predictions(sides, held, plan, masks)
+    scores: Scores = yield from score_cases(cases, predictions, plan.data.legend, groups, "score")
+    scores.write(run)
     if masks is not None:
         yield from masks.remarks()
-    scores = replace(found[0], cases=tuple(row for part in found for row in part.cases))
-    scores.write(run)
-    write_examples(run, sides, scores)
+    write_examples(run, sides, scores, tuned)
     yield from write_suspects(run, sides, held, plan.data.legend)
+    confidence = calibration_report(held, plan.data.legend).as_json() if held else None
     forget(run / FOLDER)
     mean = scores.mean("dice")
     write_json(
@@ -67,6 +72,7 @@ def finish(
             "parameters": geometry(plan.net).parameters,
             "dice": {"mean": _number(mean.mean), "low": _number(mean.low), "high": _number(mean.high)},
             "cases": len(cases),
+            "calibration": confidence,
         },
     )
     record_timing(run, "score", time.perf_counter() - began)
@@ -83,6 +89,24 @@ def finish(
         else f"no image validates it, after {steps}",
         seconds=position.elapsed,
     )
+
+
+def _predictions(
+    sides: Sequence[Side], held: Sequence[HeldOut], plan: Plan, masks: OutOfFold | None
+) -> Iterator[Prediction]:
+    """Of every case its label and objects, decided by what other cases taught; `masks` keeps them."""
+    kept = iter(zip(held, crossed(held, plan), strict=True))
+    for side in sides:
+        for case in side.cases:
+            found, tuned = next(kept)
+            if found.window.shape == image_info(case).shape:
+                prediction = decoded(found, plan, tuned)
+            else:  # of a huge image only a part was kept: it is predicted once more
+                model, predictor = side.open(tuned)
+                prediction = predict_case(predictor, model, case)
+            if masks is not None:
+                masks.write(case, *prediction)
+            yield prediction
 
 
 def _reached(mean: Summary, objects: Summary) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from unetkit.core.events import Event, Progress, Started
 from unetkit.data.case import Case
 from unetkit.data.find.discover import discover
 from unetkit.data.find.sample import Sample
+from unetkit.data.labels.legend import Legend
 from unetkit.data.labels.mask_files import RawMask
 from unetkit.data.labels.masks import case_mask, encode
 from unetkit.data.prepared.prepare import CaseReader
@@ -29,8 +30,8 @@ from unetkit.predict.post import cleaned_array
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import predict
 
-Keep: TypeAlias = Callable[[Case, NDArray[np.uint8], NDArray[np.uint32] | None], None]
-"""What is done with a prediction: of a case its label (*space), and its objects where they are told apart."""
+Prediction: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint32] | None]
+"""Of a case its label (*space) in the classes of masks, and the ids of its objects where they are told apart."""
 
 
 def scoring(
@@ -59,34 +60,23 @@ def scoring_samples(
     found = discover(samples)
     groups = {case.id: case.group for case in found.cases if case.group is not None}
     yield Started(task="evaluate", total=len(found.cases))
-    return (
-        yield from score_cases(
-            Predictor(model.nets, predicting, regions=model.legend.regions),
-            model,
-            found.cases,
-            groups,
-            "evaluate",
-            options.metrics,
-        )
-    )
+    predictor = Predictor(model.nets, predicting, regions=model.legend.regions)
+    predictions = (predict_case(predictor, model, case) for case in found.cases)
+    return (yield from score_cases(found.cases, predictions, model.legend, groups, "evaluate", options.metrics))
 
 
 def score_cases(
-    predictor: Predictor,
-    model: Model,
     cases: Sequence[Case],
+    predictions: Iterable[Prediction],
+    legend: Legend,
     groups: Mapping[str, str],
     task: str,
     metrics: Sequence[str] | None = None,
-    keep: Keep | None = None,
 ) -> Generator[Event, None, Scores]:
-    """Predict and score every case, in memory. `groups`: case id → patient, slide … `metrics`: what is computed beside
-    the overlap, as `EvaluateOptions.metrics`. `keep`: is handed each case, its label and its objects."""
-    legend, rows = model.legend.plain, list[CaseScores]()
-    for number, case in enumerate(cases, start=1):
-        prediction_X, ids_X = predict_case(predictor, model, case)
-        if keep is not None:
-            keep(case, prediction_X, ids_X)
+    """Score every case. `predictions`: of each, in their order, made as they are needed. `groups`: case id → patient,
+    slide … `metrics`: what is computed beside the overlap, as `EvaluateOptions.metrics`."""
+    legend, rows = legend.plain, list[CaseScores]()
+    for number, (case, (prediction_X, ids_X)) in enumerate(zip(cases, predictions, strict=True), start=1):
         truth, group, spacing = case_mask(case, legend), groups.get(case.id), image_info(case).spacing
         truth_X = encode(truth, legend, case.mask_where)[0]
         found = RawMask(prediction_X if ids_X is None else ids_X)
@@ -107,7 +97,7 @@ def score_cases(
     return Scores(legend.names, legend.foreground, tuple(rows))
 
 
-def predict_case(predictor: Predictor, model: Model, case: Case) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+def predict_case(predictor: Predictor, model: Model, case: Case) -> Prediction:
     """A whole case on the grid of its file, as users get it: the label (*space) in the classes of masks, and the ids of
     objects where they are told apart. The image itself is read tile by tile."""
     with CaseReader(case, model.prepare) as reader:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from unetkit.data.case import Case
 from unetkit.plan.plan import Plan
-from unetkit.predict.load import FOLDS, load_model, options_of
+from unetkit.predict.load import FOLDS, load_model, options_of, with_tuned
 from unetkit.predict.model import Model
 from unetkit.predict.predictor import Predictor
+from unetkit.predict.tuned import Tuned
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,12 @@ class Side:
     plan: Plan
     cases: tuple[Case, ...]
 
-    def open(self) -> tuple[Model, Predictor]:
-        """The model as planned, made ready. Not kept: networks of many folds need not be in memory at a time."""
+    def open(self, tuned: Tuned | None = None) -> tuple[Model, Predictor]:
+        """The model, made ready: as planned, or with what held-out predictions taught. Not kept: networks of many folds
+        need not be in memory at a time."""
         model, _ = load_model(self.folder, net=self.plan.net, tuned=False)
-        return model, Predictor(model.nets, options_of(self.plan), regions=model.legend.regions)
+        model = with_tuned(model, self.plan, tuned or Tuned())
+        return model, Predictor(model.nets, options_of(self.plan, model=model), regions=model.legend.regions)
 
 
 def fold_folder(run: Path, number: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from unetkit.core.errors import PlanError, RunError
@@ -41,10 +42,13 @@ def load_model(
     if net is not None or trust:
         plan = plan.model_copy(update={"net": net or trusted_spec(plan.net)})
     network, *others = (_network(plan.net, folder / weights) for folder in members(run, plan, fold))
-    taught = Tuned.load(run) if tuned else Tuned()
-    post = taught.decoding.post or plan.predict.post
-    model = Model(network, plan.data.legend, plan.prepare, post, tuple(others), taught)
-    return model, plan
+    model = Model(network, plan.data.legend, plan.prepare, plan.predict.post, tuple(others))
+    return with_tuned(model, plan, Tuned.load(run)) if tuned else model, plan
+
+
+def with_tuned(model: Model, plan: Plan, tuned: Tuned) -> Model:
+    """The model with what held-out predictions taught, instead of what it had."""
+    return replace(model, tuned=tuned, post=tuned.decoding.post or plan.predict.post)
 
 
 def members(run: Path, plan: Plan, fold: int | None = None) -> tuple[Path, ...]:

@@ -1,0 +1,52 @@
+"""What held-out predictions teach: true probabilities, and how labels are decided; and honest scores of the result.
+
+The values that are kept are fitted on every held-out case. Scores and curves are cross-fitted: what decides a case was
+learnt from the other half of the cases (whole groups), so that nothing is scored on what it was tuned to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetkit.data.formats.base import ImageInfo
+from unetkit.data.labels.legend import Legend
+from unetkit.plan.plan import Plan
+from unetkit.predict.calibration import fit_calibration
+from unetkit.predict.decide import decide
+from unetkit.predict.heldout import HeldOut, halves
+from unetkit.predict.post import cleaned_array
+from unetkit.predict.tuned import Tuned
+
+
+def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
+    """Fitted on these cases; neutral where there is none."""
+    return Tuned(calibration=fit_calibration(cases, plan.data.legend)) if cases else Tuned()
+
+
+def crossed(cases: Sequence[HeldOut], plan: Plan) -> list[Tuned]:
+    """For each case what the other half of the cases teaches; neutral where there are too few to be parted."""
+    parts = halves(cases)
+    result = [Tuned()] * len(cases)
+    if parts is not None:
+        for mine, others in (parts, parts[::-1]):
+            taught = teach([cases[k] for k in others], plan)
+            for k in mine:
+                result[k] = taught
+    return result
+
+
+def decoded(case: HeldOut, plan: Plan, tuned: Tuned) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """What the probabilities of a case become, as users get it: the label (*window) in the classes of masks, and the
+    ids of objects where they are told apart."""
+    legend: Legend = plan.data.legend
+    post = tuned.decoding.post or plan.predict.post
+    shares_KX = tuned.calibration.apply(case.probabilities(), legend.regions)
+    label_X = decide(torch.from_numpy(shares_KX), legend.regions, False, tuned.decoding.rule(legend, post)).numpy()
+    info = ImageInfo(
+        shape=case.window.shape, channels=1, alpha=False, dtype="float32", mode="grey", spacing=case.spacing
+    )
+    return cleaned_array(label_X, legend, post, info)
