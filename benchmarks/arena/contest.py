@@ -11,7 +11,9 @@ import dataclasses
 import json
 import os
 import resource
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from unetkit.core.files import write_text  # noqa: E402
 
 
 def main() -> None:
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     file = Path(sys.argv[1])
     given = json.loads(file.read_text(encoding="utf-8"))
     if hasattr(os, "sched_setaffinity"):  # the same cores for whatever the contestant starts
@@ -43,6 +46,13 @@ def main() -> None:
         "scores": scores,
     }
     write_text(file.parent / "outcome.json", json.dumps(result))
+
+
+def end_with(parent: int) -> None:
+    """End this process and all that it started when the arena is killed: an orphan would disturb the next entry."""
+    while os.getppid() == parent:
+        time.sleep(2)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

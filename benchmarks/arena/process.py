@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -64,14 +65,16 @@ def compete(label: str, order: Order, folder: Path, work: Path) -> entries.Entry
     (place / "task.json").write_text(json.dumps(task), encoding="utf-8")
     command = [sys.executable, str(HERE / "contest.py"), str((place / "task.json").resolve())]
     with (place / "log.txt").open("wb") as log:
+        environment = {**os.environ, **patient, "PYTHONUNBUFFERED": "1"}
+        # a session of its own, so that whatever the contestant starts can be ended with it
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **patient, "PYTHONUNBUFFERED": "1"}
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
         try:
             load = watch(process, place / "log.txt", began)
         finally:
             if process.poll() is None:
-                process.terminate()
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)

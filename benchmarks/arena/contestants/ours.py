@@ -59,7 +59,9 @@ def compete(task: Task) -> Outcome:
             task.out, case, _label(task, case, masks), _membrane(case, masks, plan) if probabilities else None
         )
     outcome = timed(task, trained, _steps(run))
-    parts = {part: plan.get(part) for part in ("net", "loss", "sampling", "optim", "augment", "predict", "post")}
+    parts = {
+        part: plan.get(part) for part in ("net", "loss", "sampling", "optim", "augment", "learn", "predict", "machine")
+    }
     return Outcome(trained - began, predicted - trained, outcome.steps, {"plan": parts})
 
 
