@@ -12,7 +12,8 @@ cross-validation over cases, or groups of them, says that the data bear it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 import numpy as np
@@ -23,8 +24,7 @@ from pydantic import Field, model_validator
 from unetkit.core.config import Config
 from unetkit.core.rng import numpy_generator
 from unetkit.data.case import IGNORE
-from unetkit.data.labels.borders import with_borders
-from unetkit.data.labels.legend import Legend
+from unetkit.data.labels.legend import UNANNOTATED, Legend
 from unetkit.predict.heldout import HeldOut
 
 COLDEST, HOTTEST, FARTHEST = 0.25, 8.0, 4.0
@@ -33,8 +33,9 @@ LEAST = 6e-8
 """Probabilities below are taken to be this: what half precision, in which held-out predictions are kept, can hold."""
 MOST = 1 - 2.0**-12
 """The largest probability of a region: half precision knows none between it and 1, where a logit would be infinite."""
-VALUES = 1 << 20  # pixels × classes that temperatures are fitted on
+VALUES = 1 << 19  # pixels × classes that temperatures are fitted on
 FOLDS = 5
+MOST_UNITS = 0.6  # the share of units left out on which a temperature for each class must be better than one for all
 _PULL = 1e-4  # of the squared difference of a log temperature from the mean of all: a class that is nowhere stays there
 
 Array = NDArray[np.float64]
@@ -90,29 +91,29 @@ class Calibration(Config):
 
 
 def fit_calibration(cases: Sequence[HeldOut], legend: Legend) -> Calibration:
-    """Temperatures that make the probabilities of held-out cases likeliest (least mean negative log-likelihood).
+    """Temperatures that make the truth of held-out cases likeliest (least mean negative log-likelihood); where objects
+    that touch are told apart by help classes, as well that of the classes of masks.
 
-    legend: the network's, with the border of objects where it learnt one. The same number of pixels is drawn from each
-    case, `VALUES` in all. One temperature is taken if it is better than none, one for each class if that is better by
-    more than chance, and so with offsets: by likelihood on cases that were left out, in up to `FOLDS` folds of whole
-    groups; of fewer than four units (groups, or cases without one) it is at most one temperature. Equal input gives
-    equal output. Neutral where no pixel is judged.
+    legend: the network's, with those help classes. The same number of pixels is drawn from each case, `VALUES` in all.
+    One temperature is taken if it is better than none, one for each class if that is better in the mean and on most
+    units (groups, or cases without one), and so with offsets: by likelihood on units that were left out, in up to
+    `FOLDS` folds; of fewer than four units it is one temperature. Equal input gives equal output. Neutral where no
+    pixel is judged.
     """
     units = [f"group {case.group}" if case.group is not None else f"case {case.id}" for case in cases]
     pixels = [_pixels(case, legend, max(64, VALUES // len(legend.classes) // len(cases))) for case in cases]
-    kept = [n for n, (logs, _) in enumerate(pixels) if len(logs)]
+    kept = [n for n, each in enumerate(pixels) if len(each.logits_NK)]
     if not kept:
         return Calibration()
     pixels, units = [pixels[n] for n in kept], [units[n] for n in kept]
-    forms, regions = _forms(len(legend.classes)), legend.regions
+    forms = _forms(len(legend.classes))
     fold_of = {unit: number % FOLDS for number, unit in enumerate(dict.fromkeys(units))}
     folds = [fold_of[unit] for unit in units]
     if len(fold_of) < 4:
-        chosen = 1
-        gain = ""
+        chosen, gain = 1, ""
     else:
-        chosen, gain = _chosen(forms, pixels, units, folds, regions)
-    temperatures, offsets = _fitted(forms[chosen], pixels, regions)
+        chosen, gain = _chosen(forms, pixels, units, folds)
+    temperatures, offsets = _fitted(forms[chosen], pixels, legend.regions)
     if chosen == 0 or (np.allclose(temperatures, 1, atol=1e-3) and not offsets.any()):
         return Calibration()
     what = ("", "one temperature", "a temperature for each class", "a temperature and an offset for each class")[chosen]
@@ -134,7 +135,7 @@ def _forms(classes: int) -> tuple[Form, ...]:
     return (0, one, False), (1, one, False), (classes, each, False), (classes, each, True)
 
 
-def _fitted(form: Form, pixels: Sequence[tuple[Array, NDArray[np.uint8]]], regions: bool) -> tuple[Array, Array]:
+def _fitted(form: Form, cases: Sequence[Pixels], regions: bool) -> tuple[Array, Array]:
     """(temperatures, offsets) of all classes, least in the mean negative log-likelihood of the pixels."""
     from scipy.optimize import minimize
 
@@ -142,13 +143,12 @@ def _fitted(form: Form, pixels: Sequence[tuple[Array, NDArray[np.uint8]]], regio
     classes = len(which)
     if free == 0:
         return np.ones(classes), np.zeros(classes)
-    logs_NK = np.concatenate([logs for logs, _ in pixels])
-    truth_NK = _one_hot(np.concatenate([truth for _, truth in pixels]), classes, regions)
+    pixels = Pixels.together(cases)
 
     def cost(values: Array) -> tuple[float, Array]:
         t, b = values[:free], values[free:] if shifts else np.zeros(classes)
-        scaled_NK = logs_NK * np.exp(-t[which])
-        found, error_NK = _likelihood(scaled_NK + b, truth_NK, regions)
+        scaled_NK = pixels.logits_NK * np.exp(-t[which])
+        found, error_NK = pixels.surprise(scaled_NK + b)
         of_t = np.bincount(which, -(error_NK * scaled_NK).mean(0), free)
         apart = t - t.mean()
         total = float(found.mean() + _PULL * (apart @ apart + (b @ b if shifts else 0)))
@@ -164,79 +164,86 @@ def _fitted(form: Form, pixels: Sequence[tuple[Array, NDArray[np.uint8]]], regio
 
 
 def _chosen(
-    forms: Sequence[Form],
-    pixels: Sequence[tuple[Array, NDArray[np.uint8]]],
-    units: Sequence[str],
-    folds: Sequence[int],
-    regions: bool,
+    forms: Sequence[Form], pixels: Sequence[Pixels], units: Sequence[str], folds: Sequence[int]
 ) -> tuple[int, str]:
-    """Which form to take, the simplest of those that the data cannot tell from the best; and what it gains, in words.
-
-    A richer one is taken where it is better on units that were left out, by more than the standard error of that."""
+    """Which form to take, and what it gains, in words. One temperature is taken where it is better on units that were
+    left out, a richer form where it is so on most of them as well: a few that differ do not decide."""
     number = {unit: n for n, unit in enumerate(dict.fromkeys(units))}
-    loss_FU = np.zeros((len(forms), len(number)))
-    count_U = np.zeros(len(number))
+    loss_FU, count = np.zeros((len(forms), len(number))), 0
     for fold in sorted(set(folds)):
         inside = [p for p, f in zip(pixels, folds, strict=True) if f != fold]
-        found = [_fitted(form, inside, regions) for form in forms]
-        for (logs_NK, truth_N), unit, f in zip(pixels, units, folds, strict=True):
-            if f != fold:
-                continue
-            truth_NK = _one_hot(truth_N, logs_NK.shape[1], regions)
-            count_U[number[unit]] += len(logs_NK)
-            for n, (temperatures, offsets) in enumerate(found):
-                loss_FU[n, number[unit]] += _likelihood(logs_NK / temperatures + offsets, truth_NK, regions)[0].sum()
-    mean_F = loss_FU.sum(1) / count_U.sum()
+        found = [_fitted(form, inside, pixels[0].regions) for form in forms]
+        for each, unit, f in zip(pixels, units, folds, strict=True):
+            if f == fold:
+                count += len(each.logits_NK)
+                for n, (temperatures, offsets) in enumerate(found):
+                    loss_FU[n, number[unit]] += each.surprise(each.logits_NK / temperatures + offsets)[0].sum()
     chosen = 0
     for n in range(1, len(forms)):
-        gain_U = (loss_FU[chosen] - loss_FU[n]) / count_U.mean()
-        if gain_U.mean() > gain_U.std(ddof=1) / math.sqrt(len(gain_U)):
+        gain_U = loss_FU[chosen] - loss_FU[n]
+        if gain_U.mean() > 0 and (n == 1 or (gain_U > 0).mean() >= MOST_UNITS):
             chosen = n
-    return chosen, f", whose mean surprise falls from {mean_F[0]:.4f} to {mean_F[chosen]:.4f} when left out in turn"
-
-
-def _likelihood(logits_NK: Array, truth_NK: Array, regions: bool) -> tuple[Array, Array]:
-    """The negative log-likelihood of each pixel, (N,), and its gradient by the logits (N, K): p − y."""
-    if regions:
-        soft_NK = np.logaddexp(0, logits_NK)
-        return (soft_NK - truth_NK * logits_NK).sum(1), np.exp(logits_NK - soft_NK) - truth_NK
-    highest = logits_NK.max(1, keepdims=True)
-    total_N1 = highest + np.log(np.exp(logits_NK - highest).sum(1, keepdims=True))
-    return (total_N1 - (truth_NK * logits_NK).sum(1, keepdims=True))[:, 0], np.exp(logits_NK - total_N1) - truth_NK
-
-
-def _one_hot(truth_N: NDArray[np.uint8], classes: int, regions: bool) -> Array:
-    each = np.arange(classes)
-    return (truth_N[:, None] >> each & 1 if regions else truth_N[:, None] == each).astype(np.float64)
+    before, after = (loss_FU[n].sum() / count for n in (0, chosen))
+    return chosen, f", whose mean surprise falls from {before:.4f} to {after:.4f} when left out in turn"
 
 
 # --- pixels of held-out cases
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """Logits (N, K), of classes logarithms of probabilities, and what is true: of each way to see it, 1 for the classes
+    that are right, (N, K): the network's own class, or all that masks do not tell from it."""
+
+    logits_NK: Array
+    truths: tuple[Array, ...]
+    regions: bool
+
+    @classmethod
+    def together(cls, parts: Sequence[Pixels]) -> Pixels:
+        """Those of several cases."""
+        truths = tuple(np.concatenate(views) for views in zip(*(part.truths for part in parts), strict=True))
+        return cls(np.concatenate([part.logits_NK for part in parts]), truths, parts[0].regions)
+
+    def surprise(self, logits_NK: Array) -> tuple[Array, Array]:
+        """With other logits: the negative log-likelihood of each pixel, (N,), the mean of all views; and its gradient
+        by the logits, (N, K)."""
+        if self.regions:
+            soft_NK, truth_NK = np.logaddexp(0, logits_NK), self.truths[0]
+            return (soft_NK - truth_NK * logits_NK).sum(1), np.exp(logits_NK - soft_NK) - truth_NK
+        shares_NK = np.exp(logits_NK - logits_NK.max(1, keepdims=True))
+        shares_NK /= shares_NK.sum(1, keepdims=True)
+        loss_N, error_NK = np.zeros(len(logits_NK)), np.zeros(logits_NK.shape)
+        for truth_NK in self.truths:
+            right_NK = shares_NK * truth_NK
+            right_N1 = np.maximum(right_NK.sum(1, keepdims=True), 1e-300)
+            loss_N -= np.log(right_N1[:, 0]) / len(self.truths)
+            error_NK += (shares_NK - right_NK / right_N1) / len(self.truths)
+        return loss_N, error_NK
+
+
 def truth_of(case: HeldOut, legend: Legend) -> NDArray[np.uint8]:
-    """What the network was to say, uint8 (*window): in its own classes, with the border where it learnt one."""
-    if not legend.border:
+    """What the network was to say, uint8 (*window): in its own classes, those included by which it tells objects apart
+    that touch."""
+    if legend.plain is legend:
         return case.truth_X
-    ids_X = case.truth_X if case.ids_X is None else case.ids_X
-    return with_borders(ids_X, case.truth_X, legend.border, case.spacing)
+    ids_X = np.asarray(case.truth_X if case.ids_X is None else case.ids_X).astype(np.int64)
+    ids_X[case.truth_X == IGNORE] = UNANNOTATED
+    return legend.model_copy(update={"ignore": None}).encode(ids_X, False, case.spacing)[0]
 
 
-def _pixels(case: HeldOut, legend: Legend, most: int) -> tuple[Array, NDArray[np.uint8]]:
-    """Logarithms of probabilities (of regions: logits), (N, K), and the truth (N,), of at most `most` judged pixels."""
+def _pixels(case: HeldOut, legend: Legend, most: int) -> Pixels:
+    """At most `most` judged pixels of a case."""
     truth_N, shares_KN = truth_of(case, legend).reshape(-1), case.probabilities()
     judged = np.flatnonzero(truth_N != IGNORE)
     if len(judged) > most:
         judged = np.sort(numpy_generator(0, "calibration", case.id).choice(judged, most, replace=False))
     shares_NK = shares_KN.reshape(len(shares_KN), -1)[:, judged].T.astype(np.float64)
+    truth_N, each = truth_N[judged], np.arange(len(legend.classes), dtype=np.uint8)
     if legend.regions:
         shares_NK = np.clip(shares_NK, LEAST, MOST)
-        return np.log(shares_NK) - np.log1p(-shares_NK), truth_N[judged]
-    return np.log(np.maximum(shares_NK, LEAST)), truth_N[judged]
-
-
-def calibrated(
-    cases: Sequence[HeldOut], calibration: Calibration, legend: Legend
-) -> Iterator[tuple[HeldOut, NDArray[np.float32]]]:
-    """Each case, and its probabilities (K, *window) of the network's classes, calibrated."""
-    for case in cases:
-        yield case, calibration.apply(case.probabilities(), legend.regions)
+        return Pixels(np.log(shares_NK) - np.log1p(-shares_NK), ((truth_N[:, None] >> each & 1).astype(float),), True)
+    truths = [(truth_N[:, None] == each).astype(float)]
+    if legend.plain is not legend:
+        truths.append((legend.merge(truth_N)[:, None] == legend.merge(each)).astype(float))
+    return Pixels(np.log(np.maximum(shares_NK, LEAST)), tuple(truths), False)

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unetkit.data.labels.legend import Legend
 from unetkit.metrics.calibration import ConfidenceCounts, ConfidenceScores, Reliability
 from unetkit.predict.calibration import Calibration, fit_calibration
@@ -37,27 +40,39 @@ class CalibrationReport:
         }
 
 
-def calibration_report(cases: Sequence[HeldOut], legend: Legend) -> CalibrationReport:
+def calibration_report(
+    cases: Sequence[HeldOut], legend: Legend, calibrations: Sequence[Calibration] | None = None
+) -> CalibrationReport:
     """Honest scores of calibrated probabilities: by temperatures that were fitted on other cases, see
-    `CalibrationReport`. legend: the network's."""
-    parts = halves(cases)
+    `CalibrationReport`. legend: the network's. calibrations: of each case, what the other half of the cases (`halves`)
+    taught, where that is known already."""
+    crossed = halves(cases) is not None
+    each = _crossed(cases, legend) if calibrations is None else calibrations
     before, after = _counts(legend), _counts(legend)
-    sides = [(tuple(range(len(cases))),) * 2] if parts is None else [parts, parts[::-1]]
-    for fitted, judged in sides:
-        calibration = fit_calibration([cases[n] for n in fitted], legend)
-        for n in judged:
-            _count(before, cases[n], Calibration(), legend)
-            _count(after, cases[n], calibration, legend)
-    return CalibrationReport(legend.plain.names, len(cases), before.scores(), after.scores(), parts is not None)
+    for case, calibration in zip(cases, each, strict=True):
+        shares_KX = case.probabilities()
+        before.add(_plain_shares(shares_KX, legend), case.truth_X)
+        after.add(_plain_shares(calibration.apply(shares_KX, legend.regions), legend), case.truth_X)
+    return CalibrationReport(legend.plain.names, len(cases), before.scores(), after.scores(), crossed)
+
+
+def _crossed(cases: Sequence[HeldOut], legend: Legend) -> list[Calibration]:
+    parts, result = halves(cases), [Calibration()] * len(cases)
+    if parts is None:
+        return [fit_calibration(cases, legend)] * len(cases)
+    for mine, others in (parts, parts[::-1]):
+        taught = fit_calibration([cases[n] for n in others], legend)
+        for n in mine:
+            result[n] = taught
+    return result
+
+
+def _plain_shares(shares_KX: NDArray[np.float32], legend: Legend) -> NDArray[np.float32]:
+    return plain_scores(shares_KX, legend).clip(0, 1)
 
 
 def _counts(legend: Legend) -> ConfidenceCounts:
     return ConfidenceCounts(len(legend.plain.classes), legend.regions)
-
-
-def _count(counts: ConfidenceCounts, case: HeldOut, calibration: Calibration, legend: Legend) -> None:
-    shares_KX = calibration.apply(case.probabilities(), legend.regions)
-    counts.add(plain_scores(shares_KX, legend).clip(0, 1), case.truth_X)
 
 
 def _plain(scores: ConfidenceScores, names: Sequence[str]) -> dict[str, Any]:
