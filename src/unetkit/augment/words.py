@@ -11,7 +11,9 @@ from unetkit.augment.plan import AugmentPlan
 def in_words(plan: AugmentPlan, ndim: int, channels: int = 1) -> tuple[list[str], list[str]]:
     """What is on, each with its strength and the share of the samples, and the names of what is off, for images of
     `ndim` axes. What such images cannot have (turns of a signal, colours of a grey image) is in neither."""
-    light = "uneven gain" if ndim == 1 else "uneven light"
+    light, contrast, brightness = (
+        ("uneven gain", "gain", "baseline") if ndim == 1 else ("uneven light", "contrast", "brightness")
+    )
     on: list[str] = []
     off: list[str] = []
 
@@ -43,8 +45,8 @@ def in_words(plan: AugmentPlan, ndim: int, channels: int = 1) -> tuple[list[str]
         tell("stain", plan.stain, f"stain ±{plan.stain:.0%}")
     inverted = f", {plan.gamma_inverted:.0%} of them inverted" if plan.gamma_inverted else ""
     tell("gamma", plan.gamma * plan.gamma_share, f"gamma {_factor(plan.gamma)} ({_every(plan.gamma_share)}{inverted})")
-    tell("contrast", plan.contrast, f"contrast {_factor(plan.contrast)}")
-    tell("brightness", plan.brightness, f"brightness ±{plan.brightness:g}")
+    tell(contrast, plan.contrast, f"{contrast} {_factor(plan.contrast)}")
+    tell(brightness, plan.brightness, f"{brightness} ±{plan.brightness:g}")
     tell("noise", plan.noise * plan.noise_share, f"noise up to {plan.noise:g} ({_every(plan.noise_share)})")
     if channels > 1:
         tell("channel blanked", plan.channel_drop, f"a channel blanked ({_every(plan.channel_drop)})")

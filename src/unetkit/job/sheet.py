@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -71,9 +72,7 @@ def _spread(cases: Sequence[Case], count: int, seed: int) -> list[Case]:
 
 def _rows(cases: Sequence[PreparedCase], plan: Plan, columns: int) -> list[Row]:
     """Every patch as it is and as it is changed: all cases are one batch, so that what needs another patch has one."""
-    centres = [
-        PatchSampler([case], plan.sampling.patch, 1.0, plan.seed).choose(0, n)[1] for n, case in enumerate(cases)
-    ]
+    centres = [_centre(case, plan, row) for row, case in enumerate(cases)]
 
     def batch(changes: AugmentPlan, *key: int | str) -> Augmented:
         return augment(
@@ -94,6 +93,16 @@ def _rows(cases: Sequence[PreparedCase], plan: Plan, columns: int) -> list[Row]:
         cells = [_cell(done, n) for done in (plain, *changed)]
         rows.append(Row(case.id, centre, case.shape, case.spacing, case.scale, cells))
     return rows
+
+
+def _centre(case: PreparedCase, plan: Plan, row: int) -> tuple[int, ...]:
+    """Where training may take a patch to see something of the classes that are shown."""
+    shown, places = plan.data.legend.display()[1], case.places
+    wanted = [k for k in places.of if shown[k]]
+    if wanted:
+        of, counts = ({k: known[k] for k in wanted} for known in (places.of, places.counts))
+        case = dataclasses.replace(case, places=dataclasses.replace(places, of=of, counts=counts))
+    return PatchSampler([case], plan.sampling.patch, 1.0, plan.seed).choose(0, row)[1]
 
 
 def _cell(done: Augmented, row: int) -> Cell:
