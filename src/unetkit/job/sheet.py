@@ -100,7 +100,7 @@ def _centre(case: PreparedCase, plan: Plan, row: int) -> tuple[int, ...]:
     shown, places = plan.data.legend.display()[1], case.places
     wanted = [k for k in places.of if shown[k]]
     if wanted:
-        of, counts = ({k: known[k] for k in wanted} for known in (places.of, places.counts))
+        of, counts = {k: places.of[k] for k in wanted}, {k: places.counts[k] for k in wanted}
         case = dataclasses.replace(case, places=dataclasses.replace(places, of=of, counts=counts))
     return PatchSampler([case], plan.sampling.patch, 1.0, plan.seed).choose(0, row)[1]
 
