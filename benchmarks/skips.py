@@ -139,7 +139,7 @@ def page(found: Sequence[Entry]) -> str:
 def section(name: str, budget: str, group: Sequence[Entry]) -> str:
     kind, first = SETS[name], group[0]
     much = f"{first['minutes']:g} minutes" if budget == "minutes" else f"{first['settings']['steps']} steps"
-    heads = ["skips", "what it is", "parameters", "steps", *(NAMES[m] for m in kind.measures), "to concatenation", "seeds"]
+    heads = ["skips", "which", "parameters", "steps", *(NAMES[m] for m in kind.measures), "to concatenation", "seeds"]
     lines = [f"## {name}, {much} each\n", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     base = [entry for entry in group if entry["settings"]["skip"] == BASE]
     for skip, (title, _, paper) in SKIPS.items():
