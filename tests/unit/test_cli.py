@@ -90,8 +90,8 @@ def test_the_module_is_the_command() -> None:
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == (
-        "error: there is no command 'chek'; the commands are sample, check, plan, train, predict, evaluate, report,"
-        " import, models; did you mean 'check'?\n"
+        "error: there is no command 'chek'; the commands are sample, check, plan, augment, train, predict, evaluate,"
+        " report, import, models; did you mean 'check'?\n"
     )
 
 
