@@ -17,6 +17,8 @@ from unetkit.data.prepared.grid import Grid
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.data.prepared.resample import every
 from unetkit.nets.build import UNet, build
+from unetkit.nets.presets import preset
+from unetkit.nets.reduced import prune
 from unetkit.nets.spec import NetSpec
 from unetkit.predict.forecast import formula
 from unetkit.predict.model import Model
@@ -179,3 +181,14 @@ def test_files_are_predicted_with_all_networks(tmp_path: Path) -> None:
     expected = mean_of(nets, pixels[None].astype(np.float32)).argmax(0)
     found = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert (found == np.array([0, 128, 255])[expected]).mean() > 0.999
+
+
+def test_nested_networks_are_pruned_and_averaged() -> None:
+    spec = (
+        preset("unetpp")
+        .form(2)
+        .replace({"in_channels": 1, "classes": 3, "channels": (4, 4, 4), "deep_supervision": True})
+    )
+    smaller = [prune(net, 1) for net in networks(spec)]
+    found = Predictor(smaller, options(tile=(24,))).array(picture(), probabilities=True)
+    np.testing.assert_allclose(found, mean_of(smaller, picture()), atol=2e-6)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # Areas that are printed; the rest is in the run's suspects.csv.
 SHOWN = 20
+# Cases that are named as doubted most in all.
+WHOLE = 5
 
 
 def show_suspects(console: Console, run: Path, found: Suspects) -> None:
@@ -43,6 +45,8 @@ def show_suspects(console: Console, run: Path, found: Suspects) -> None:
         for rank, (case, what, where, area) in enumerate(rows, start=1):
             table.add_row(str(rank), case, what, where, str(area.pixels), f"{area.confidence:.0%}")
         console.print(table)
+    doubted = ", ".join(case for case, _ in found.cases[:WHOLE])
+    console.print(Text(f"doubted most as a whole (a mask that is shifted, say): {doubted}"), soft_wrap=True)
     more = f"{len(found.areas) - SHOWN} more are in {run / 'suspects.csv'}; " if len(found.areas) > SHOWN else ""
     console.print(Text(f"{more}pictures are in {run / 'report.html'}", style="dim"), soft_wrap=True)
 

@@ -26,11 +26,11 @@ class SuspectRow:
 
 @dataclass(frozen=True)
 class SuspectView:
-    """What the page says: how many cases were examined and hold any such area, rows and the number of further areas,
-    pictures by rank."""
+    """What the page says: how many cases were examined, those that hold any such area, the most doubted first, rows and
+    the number of further areas, pictures by rank."""
 
     examined: int
-    cases: int
+    cases: tuple[str, ...]
     rows: tuple[SuspectRow, ...]
     left: int
     pictures: tuple[tuple[SuspectRow, Picture], ...]
@@ -49,7 +49,7 @@ def suspects_view(facts: Facts) -> SuspectView | None:
     shown = [(by_rank.get(int(number(entry.get("area")) or 0)), p) for entry, p in zip(entries, pictures, strict=True)]
     return SuspectView(
         examined=int(number(facts.suspects.get("examined")) or 0),
-        cases=len(list_of_mappings(facts.suspects.get("cases"))),
+        cases=tuple(text(entry.get("case"), "?") for entry in list_of_mappings(facts.suspects.get("cases"))),
         rows=rows[:ROWS],
         left=max(0, len(rows) - ROWS),
         pictures=tuple((row, picture) for row, picture in shown if row is not None and picture is not None),
