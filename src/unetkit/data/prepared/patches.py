@@ -105,7 +105,7 @@ class PatchSampler:
         if places.of and (by_class or self._sparse[number]):
             near = self._near(places, by_class, g)
             # not always in the middle: anywhere in the central half of the patch
-            spot = near + [int(g.integers(-p // 4, p // 4 + 1)) for p in self.patch]
+            spot = near + [int(g.integers(-(p // 4), p // 4 + 1)) for p in self.patch]
         else:
             spot = np.array([int(g.integers(n)) for n in shape])
         # A patch stays inside where the image is large enough; a small image is centred.
