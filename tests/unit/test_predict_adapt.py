@@ -25,7 +25,7 @@ from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.prepared.plan import PreparePlan
 from unetkit.nets.build import UNet, build
 from unetkit.nets.spec import NetSpec
-from unetkit.predict.adapt import PRIOR, TILES, adapt, adapted, entropy, mix_statistics, spots, take
+from unetkit.predict.adapt import PRIOR, TILES, adapt, adapted, apart, entropy, mix_statistics, proportions, spots, take
 from unetkit.predict.model import Model
 from unetkit.predict.options import PredictOptions
 from unetkit.predict.predictor import predict_array
@@ -122,6 +122,18 @@ def test_entropy_is_that_of_probabilities():
     q = torch.sigmoid(logits)
     expected = -(q * q.log() + (1 - q) * (1 - q).log()).mean()
     torch.testing.assert_close(entropy(logits, True), expected)
+
+
+def test_proportions_are_told_apart_by_their_divergence():
+    logits = torch.randn(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    share = proportions(logits, False)
+    torch.testing.assert_close(share, torch.softmax(logits, 1).mean((0, 2, 3)))
+    assert float(apart(share, share)) == 0.0
+    other = torch.tensor([0.2, 0.5, 0.3])
+    expected = sum(
+        float(b * (b / a).log() + (1 - b) * ((1 - b) / (1 - a)).log()) for a, b in zip(share, other, strict=True)
+    )
+    assert float(apart(share, other)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_entropy_falls_and_only_norms_move(trained):

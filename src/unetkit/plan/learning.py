@@ -38,6 +38,10 @@ class LearnPlan(Config):
         return (1 - self.masked) / self.step_cost
 
 
+# Held-out Dice after 500 steps of a network of width 8, without and with them, by seed: 10 images of nuclei with masks
+# and 60 without 0.867 → 0.870, 0.840 → 0.847; 3 slices of membranes and 16 without 0.766 → 0.755, 0.617 → 0.671,
+# 0.731 → 0.753. With weight 4: nuclei 0.873, membranes 0.760, of seed 0. Painting in for a fifth of the steps
+# (`masked`): nuclei 0.852, 0.848, membranes 0.774, 0.659 of the first two seeds; off unless asked for.
 def learn(images: int, where: str | None, labelled: int) -> tuple[LearnPlan, dict[str, str]]:
     """What is learnt from `images` without masks, which the user named as `where`, beside `labelled` ones; and why."""
     if not images:
