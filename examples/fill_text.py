@@ -37,7 +37,7 @@ from python_text import CHARACTERS, clock, decode, divide, encode, faster_precis
 from torch import Tensor
 
 import unetkit as uk
-from unetkit.losses import cross_entropy
+from unetkit.losses import make_loss
 from unetkit.nets import load_weights, save_weights
 
 MASK = CHARACTERS  # one more integer than there are characters
@@ -97,8 +97,9 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
         hidden_BL = random_masks(truth_BL.shape[0], truth_BL.shape[1], generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             logits_BKL = net(truth_BL.masked_fill(hidden_BL, MASK)[:, None])
-        return cross_entropy(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
+        return loss(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
 
+    loss = make_loss("ce", CHARACTERS)
     precision = faster_precision(lambda dtype: loss_of_a_batch(dtype).backward())
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {str(precision)[6:]}", flush=True)
     net.train()
