@@ -1,4 +1,4 @@
-"""Objects parted by depth: by blocks as in the whole, the h-maxima of scikit-image, shapes that everybody would part."""
+"""Objects parted by depth: by blocks as in the whole, the h-maxima of scikit-image, shapes that all would part."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ class PostPlan(Config):
         """What gets a number of its own in predictions of such a legend."""
         if self.objects != "auto":
             return self.objects
-        return "none" if legend.kind != "instances" else "watershed" if legend.border else "components"
+        return "none" if legend.kind != "instances" else "watershed" if legend.touching else "components"
 
     def smallest_of(self, name: str) -> float:
         """The size below which areas of a class are removed; 0: none is."""
@@ -197,7 +197,7 @@ class PostPlan(Config):
                 raise ValueError(
                     f"there is no class '{name}'; the classes are {', '.join(names)}{nearest(name, names)}"
                 )
-        if self.objects == "watershed" and not legend.border:
+        if self.objects == "watershed" and not legend.touching:
             raise ValueError("watershed needs the border of objects as a class, and none was learnt; use components")
         if self.objects == "components" and legend.regions:
             raise ValueError("regions that may overlap cannot be numbered in one mask; leave objects out")

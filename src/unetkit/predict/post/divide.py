@@ -1,12 +1,12 @@
 """Objects that touch, told apart by depth, in images that are never whole in memory.
 
-A network says how deep in an object each pixel lies: 0 at its edge, 1 in its middle. Where that exceeds a threshold, the
-distance to where it does not is a hill for each object; the mean over several thresholds is the expected distance, in
-which both count, how sure the network is and what shape the objects have. Every summit of these hills is first an object
-of its own (a watershed), then those are joined whose way to a higher one leads over a pass that is hardly lower than
-they are: the lesser of two summits is an object if the pass lies below it by more than a share of its height, and by
-more than some pixels. (The difference is the dynamics of a maximum, Grimaud 1992; without a share, joining by it is the
-h-maxima transform, Soille 2003, section 6.3.4. A share suits small and large objects in one image alike.)
+A network says how deep in an object each pixel lies: 0 at its edge, 1 in its middle. Where that exceeds a threshold,
+the distance to where it does not is a hill for each object; the mean over several thresholds is the expected distance,
+in which both count: how sure the network is, and what shape the objects have. Every summit of these hills is first an
+object of its own (a watershed), then those are joined whose way to a higher one leads over a pass that is hardly lower
+than they are: the lesser of two summits is an object if the pass lies below it by more than a share of its height, and
+by more than some pixels. (The difference is the dynamics of a maximum, Grimaud 1992; without a share, joining by it is
+the h-maxima transform, Soille 2003, section 6.3.4. A share suits small and large objects in one image alike.)
 
 Each connected area of the ground (a clump of objects that touch) that reaches into a block and lies within the block
 and its halo is divided as in the whole image. Elsewhere the line between two objects may run differently.
@@ -114,9 +114,7 @@ def joined(found: Basins, neck: float, dip: float = 0.0) -> Parts:
     return Parts(taken(number.astype(np.uint32), found.parts.read), values, sizes)
 
 
-def expected_distance(
-    level_X: NDArray[np.float32], sampling: Sequence[float], farthest: float
-) -> NDArray[np.float32]:
+def expected_distance(level_X: NDArray[np.float32], sampling: Sequence[float], farthest: float) -> NDArray[np.float32]:
     """Mean over `THRESHOLDS` of the distance (*space), in elements of the finest axis, to the nearest pixel that is no
     deeper; at most `farthest`. The image's edge is none, for what lies beyond is not known."""
     from scipy import ndimage
