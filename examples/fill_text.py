@@ -92,14 +92,15 @@ def train(net: uk.UNet, text_N: Tensor, minutes: float, steps: int | None, seed:
     optimiser = torch.optim.AdamW(net.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
     generator = torch.Generator().manual_seed(seed)
 
+    cross_entropy = make_loss("ce", CHARACTERS)
+
     def loss_of_a_batch(precision: torch.dtype) -> Tensor:
         truth_BL = text_N[windows(WINDOW, len(text_N), BATCH, generator)]
         hidden_BL = random_masks(truth_BL.shape[0], truth_BL.shape[1], generator)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
             logits_BKL = net(truth_BL.masked_fill(hidden_BL, MASK)[:, None])
-        return loss(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
+        return cross_entropy(logits_BKL, truth_BL.masked_fill(~hidden_BL, VISIBLE))
 
-    loss = make_loss("ce", CHARACTERS)
     precision = faster_precision(lambda dtype: loss_of_a_batch(dtype).backward())
     print(f"{sum(p.numel() for p in net.parameters()):,} parameters, trained in {str(precision)[6:]}", flush=True)
     net.train()
