@@ -31,10 +31,15 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
+LATER = ("dropout_of",)
+
+
 def combination(seed: int) -> NetSpec:
     """A part at random for every field; what does not go with what was drawn before it keeps its default."""
     draw, spec = random.Random(seed), NetSpec(channels=(8, 12, 16), dropout=0.2 * (seed % 2))
-    for field in draw.sample(sorted(CHOICES), len(CHOICES)):
+    # a field that came later is drawn last: what was drawn before stays as it was
+    earlier = sorted(CHOICES.keys() - LATER)
+    for field in [*draw.sample(earlier, len(earlier)), *LATER]:
         try:
             spec = spec.replace({field: draw.choice(CHOICES[field])})
         except SpecError:

@@ -312,7 +312,7 @@ def test_too_little_memory_is_said(monkeypatch):
     def refuse(*_):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory: you tried")
 
-    monkeypatch.setattr(predictor.runner, "run", refuse)
+    monkeypatch.setattr(predictor.runner, "_run", refuse)
     with pytest.raises(
         MachineError, match=r"memory does not suffice for a tile of .* pixels; allow less with --memory"
     ):
