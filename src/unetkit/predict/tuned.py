@@ -8,6 +8,8 @@ from unetkit.core.config import Config
 from unetkit.core.files import read_json, write_json
 from unetkit.predict.calibration import Calibration
 from unetkit.predict.decoding import Decoding
+from unetkit.predict.familiar import Familiar
+from unetkit.predict.quality import Quality
 
 TUNED = "tuned.json"
 
@@ -17,6 +19,10 @@ class Tuned(Config):
 
     decoding: Decoding = Decoding()
     calibration: Calibration = Calibration()
+    quality: Quality | None = None
+    """What Dice a prediction without truth probably has; none: it is not known."""
+    familiar: Familiar | None = None
+    """What training images look like; none: it is not known."""
 
     def save(self, run: Path) -> None:
         """Write tuned.json into a run folder, whole or not at all. Raises MachineError."""
