@@ -35,13 +35,14 @@ from unetkit.plan.own import code_of
 from unetkit.plan.parts import PostPlan
 from unetkit.plan.plan import Plan, Request
 from unetkit.predict.decoding import Decoding
-from unetkit.predict.load import PLAN, load_model, load_plan, options_of
+from unetkit.predict.load import PLAN, load_model, load_plan, options_of, with_tuned
 from unetkit.predict.model import Model
 from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.post import cleaned_array, plain_scores
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import PredictResult
 from unetkit.predict.run import predict as predicting
+from unetkit.predict.tuned import Tuned
 from unetkit.report.card import write_model_card
 from unetkit.report.notebook import notebook_listener
 from unetkit.report.page import write_report
@@ -211,6 +212,7 @@ def predict(
     pixel_size: float | None = None,
     tta: bool | None = None,
     decode: Literal["tuned", "argmax"] = "tuned",
+    calibrated: bool = True,
     memory: int | None = None,
     device: str = "auto",
     adapt: str = "none",
@@ -224,8 +226,10 @@ def predict(
     `outputs`: what is written beside the masks, and in which format. `post`: fields of the plan's `predict.post` that
     are changed: `{"smallest": 20}`. `axes`, `level`, `pixel_size`: how files are read, where it is not as in training.
     `tta`: average flips and turns (None: as the plan says). `decode`: labels are decided as held-out predictions taught
-    ("tuned"), or by the largest score, areas and objects as planned ("argmax"). `memory`: bytes the process may hold. A
-    bad image among good ones is named in the result; what was done before is skipped, what was interrupted goes on.
+    ("tuned"), or by the largest score, areas and objects as planned ("argmax"). `calibrated`: False: probabilities as
+    the network gives them, and labels by the largest. `memory`: bytes the process may hold. A bad image among good ones
+    is named in the result; what was done before is skipped, what was interrupted goes on. Images that a person should
+    look at are named in the result as well, and in `review.csv`.
     `adapt`: to a new scanner or stain, from these images alone: "norm" or "entropy" (see `unetkit.predict.adapt`).
     `prune`: use only so many columns of a nested network (U-Net++), which is faster; 0: all. `fold`: of a run in folds
     only the network of this one; None: all of them, averaged. `trust` as in `open_run`.
@@ -233,6 +237,8 @@ def predict(
     Raises PlanError: a class or a size in `post` that there is not, a fold that there is not.
     """
     model, plan = load_model(Path(run), trust=trust, fold=fold)
+    if not calibrated:  # what decides labels was learnt from calibrated probabilities
+        model = with_tuned(model, plan, Tuned(familiar=model.tuned.familiar))
     if decode == "argmax":
         model = replace(model, post=plan.predict.post, tuned=model.tuned.model_copy(update={"decoding": Decoding()}))
     if prune:

@@ -41,11 +41,15 @@ class Written:
     intervals: Annotated[
         bool, Parameter(group=_WRITTEN, help="Of signals also intervals/NAME.csv: onset, offset, class.")
     ] = False
+    review: Annotated[
+        bool,
+        Parameter(group=_WRITTEN, help="review.csv: the Dice to be expected of each image, and which to look at."),
+    ] = True
     overwrite: Annotated[bool, Parameter(group=_WRITTEN, help="Predict again what is there already.")] = False
 
     def values(self) -> dict[str, Any]:
         """As fields of OutputOptions."""
-        names = ("format", "probabilities", "overlay", "polygons", "intervals", "overwrite")
+        names = ("format", "probabilities", "overlay", "polygons", "intervals", "review", "overwrite")
         return {name: getattr(self, name) for name in names} | {"measurements": self.measure}
 
 
@@ -108,6 +112,9 @@ def predict(
         Literal["tuned", "argmax"],
         Parameter(help="Labels as held-out predictions taught, or by the largest score and the plan alone."),
     ] = "tuned",
+    uncalibrated: Annotated[
+        bool, Parameter(help="Probabilities as the network gives them, and labels by the largest of them.")
+    ] = False,
     memory: Annotated[
         str | None,
         Parameter(metavar="SIZE", help="Most memory to use, such as 1GB; tiles are made to fit. Else a quarter of it."),
@@ -153,6 +160,7 @@ def predict(
             post=after.values(),
             tta=tta,
             decode=decode,
+            calibrated=not uncalibrated,
             memory=limit,
             device=device,
             adapt=adapt,

@@ -43,7 +43,7 @@ def scoring(
     """
     with tempfile.TemporaryDirectory(prefix="unetkit-") as temporary:
         folder = Path(temporary) if out is None else out
-        outputs = OutputOptions(probabilities=options.membrane is not None, overwrite=True)
+        outputs = OutputOptions(probabilities=options.membrane is not None, overwrite=True, review=out is not None)
         yield from predict(model, discover(truth, options.reading).cases, folder, predicting, outputs)
         return (yield from evaluate(folder, truth, options.model_copy(update={"legend": model.legend})))
 

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from unetkit.data.prepared.prepare import CaseReader
 from unetkit.data.source import open_case
 from unetkit.plan.parts import PostPlan
 from unetkit.predict.canvas import Canvas, DiskCanvas, MemoryCanvas
+from unetkit.predict.familiar import describe
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.forecast import RESULT
 from unetkit.predict.model import Model
@@ -30,7 +32,9 @@ from unetkit.predict.pipeline import Behind
 from unetkit.predict.post.clean import postprocessed
 from unetkit.predict.predictor import Planned, Predictor
 from unetkit.predict.products import check, held, write_products
+from unetkit.predict.quality import Sums, sums_of
 from unetkit.predict.resume import begin, clear, digests, image_digest, left_behind
+from unetkit.predict.review import Review, Tally, review
 from unetkit.predict.work import places
 
 # A prediction stays in memory, and begins anew where it is interrupted, if it is of so few steps and takes so small a
@@ -45,22 +49,28 @@ class Part:
     done: float
 
 
-def predict_image(model: Model, predictor: Predictor, job: Job) -> Generator[Event | Part, None, None]:
-    """Predict one image, and write its files.
+def predict_image(
+    model: Model, predictor: Predictor, job: Job, out: Path
+) -> Generator[Event | Part | Review, None, None]:
+    """Predict one image, and write its files. out: the folder of results.
 
+    What is to be said of the image (a `Review`) comes before its files are written, of a model that knows any of it.
     Raises DataError and SpecError where it cannot be predicted, MachineError where disk or memory do not suffice; what
     is done of a large image stays then, in a hidden folder beside the mask.
     """
-    legend, wanted = model.legend.plain, job.probabilities is not None
+    legend, wanted, tuned = model.legend.plain, job.probabilities is not None, model.tuned
     with CaseReader(job.case, model.prepare) as reader:
         info = reader.info
         yield from (Warned(message=f"{job.name}: {note}") for note in (*info.notes, *reader.notes))
         check(job, info, legend)
         try:
-            canvas = yield from _canvas_of(model, predictor, job, reader, wanted)
+            canvas, sums = yield from _canvas_of(model, predictor, job, reader, wanted)
+            near = None if tuned.familiar is None else tuned.familiar.familiarity(describe(reader))
         except (DataError, SpecError):
             clear(job.work)  # the image is to blame, and would be again
             raise
+    if tuned.familiar is not None or tuned.quality is not None:
+        yield review(model, job, out, sums, near)
     with open_case(job.case) as source:
         scores = canvas.probabilities if wanted else None
         finished = finished_of(model.legend, canvas.labels, info, source, scores)
@@ -78,12 +88,14 @@ def _room(predictor: Predictor) -> int:
 
 def _canvas_of(
     model: Model, predictor: Predictor, job: Job, reader: CaseReader, wanted: bool
-) -> Generator[Event | Part, None, Canvas]:
-    """The whole prediction, on a canvas. wanted: probabilities are kept."""
+) -> Generator[Event | Part, None, tuple[Canvas, Sums | None]]:
+    """The whole prediction, on a canvas, and its sums where the model can tell anything by them. wanted: probabilities
+    are kept."""
     classes = len(model.legend.classes) if wanted else 0
+    judged = model.tuned.quality is not None
     size = math.prod(reader.info.shape) * (1 + 2 * classes)
     besides = size if size <= predictor.host_memory * SMALL_SHARE else 0
-    predictor, planned, kept = yield from _planned(model, predictor, job, reader, wanted, besides)
+    predictor, planned, kept = yield from _planned(model, predictor, job, reader, wanted or judged, besides)
     work, on_disk = planned.work, kept or not besides or len(planned.work) > FEW_STEPS
     forecast = planned.forecast.without(RESULT) if on_disk else planned.forecast
     later = held(job, reader.info, model.legend.plain)
@@ -103,15 +115,24 @@ def _canvas_of(
             yield Decided(what="resume", value=_goes_on(planned, first), why="the rest was done before")
     else:
         canvas = MemoryCanvas(reader.info.shape, classes)
-    total = math.prod(reader.info.shape)
-    with Behind(canvas.put) as behind, contextlib.closing(predictor.pieces(reader, work, wanted, first)) as pieces:
-        for made in pieces:
+    total, tally = math.prod(reader.info.shape), Tally(job.work if on_disk else None)
+    with contextlib.ExitStack() as stack:
+        # a reader of its own: the other is reading ahead
+        holes = stack.enter_context(open_case(job.case)) if judged and may_have_holes(reader.info) else None
+        behind = stack.enter_context(Behind(canvas.put))
+        pieces = stack.enter_context(contextlib.closing(predictor.pieces(reader, work, wanted or judged, first)))
+        for step, piece in pieces:
+            if judged and piece.probabilities_KX is not None:
+                label_X = piece.label_X if holes is None else held_only(piece.label_X, holes, piece.region)
+                tally.put(step.number, sums_of(piece.probabilities_KX, label_X, model.legend))
+            made = (step, piece if wanted else replace(piece, probabilities_KX=None))
+            del piece
             behind.put(made)
             if resident_memory() > 1.05 * forecast.between:
                 release_memory()
             done += made[1].region.size
             yield Part(min(done / total, 0.999))
-    return canvas
+    return canvas, tally.total([step.number for step in work if step.own.size]) if judged else None
 
 
 def _planned(
@@ -153,12 +174,20 @@ def finished_of(
 ) -> Finished:
     """A complete prediction of the image `source`, before any post-processing. Pixels of maps that hold nothing are
     `IGNORE`."""
-    holes = info.nodata is not None or info.map is not None
+    holes = may_have_holes(info)
 
     def held(region: Region) -> NDArray[np.uint8]:
-        label_X = labels(region)
-        if holes and (holds := valid(source, region)) is not None:
-            label_X = np.where(holds, label_X, np.uint8(IGNORE))
-        return label_X
+        return held_only(labels(region), source, region) if holes else labels(region)
 
     return Finished(info, legend, held, probabilities, source.read)
+
+
+def may_have_holes(info: ImageInfo) -> bool:
+    """Whether there may be pixels of a map that hold nothing."""
+    return info.nodata is not None or info.map is not None
+
+
+def held_only(label_X: NDArray[np.uint8], source: ImageReader, region: Region) -> NDArray[np.uint8]:
+    """The label of a region, `IGNORE` where the image holds nothing."""
+    holds = valid(source, region)
+    return label_X if holds is None else np.where(holds, label_X, np.uint8(IGNORE))

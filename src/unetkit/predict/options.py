@@ -51,7 +51,8 @@ class OutputOptions(Config):
     """Which files a prediction writes beside the masks, and whether it redoes what is there.
 
     format: suffix of the masks (".nrrd", ".ome.tif", ".zarr"); None: that of the image, or the nearest that can be
-    written. polygons: outlines of areas. measurements: a table of objects. intervals: of signals.
+    written. polygons: outlines of areas. measurements: a table of objects. intervals: of signals. review: the table of
+    what a person should look at, of models that can tell.
     """
 
     probabilities: bool = False
@@ -61,6 +62,7 @@ class OutputOptions(Config):
     polygons: Literal["geojson", "gpkg"] | None = None
     measurements: Literal["csv", "parquet"] | None = None
     intervals: bool = False
+    review: bool = True
 
     @field_validator("format")
     @classmethod

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetkit.core.errors import DataError, SpecError
-from unetkit.core.events import Done, Event, Progress, Started, Warned
+from unetkit.core.events import Done, Event, Progress, Saved, Started, Warned
 from unetkit.core.files import locked, remove_partial
 from unetkit.data.case import Case
 from unetkit.data.find.discover import images_of
@@ -20,6 +20,7 @@ from unetkit.predict.options import OutputOptions, PredictOptions
 from unetkit.predict.outputs import Job, plan_jobs
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.resume import clear
+from unetkit.predict.review import Review, Reviews
 
 OFTEN = 3  # images of which the same is said
 _REPORT_EVERY = 0.5  # seconds between two progress events within an image
@@ -29,12 +30,14 @@ _REPORT_EVERY = 0.5  # seconds between two progress events within an image
 class PredictResult:
     """What became of the images. `done`: masks written now. `skipped`: masks that were there already.
 
-    `failed`: images that could not be predicted, each with its message.
+    `failed`: images that could not be predicted, each with its message. `look`: those predicted now that a person
+    should look at, each with why; all of it is in review.csv.
     """
 
     done: tuple[Path, ...]
     skipped: tuple[Path, ...]
     failed: tuple[tuple[str, str], ...]
+    look: tuple[tuple[str, str], ...] = ()
 
 
 def predict(
@@ -48,9 +51,11 @@ def predict(
 
     `images`: a file, a folder, a pattern such as `images/*.png`, or what `discover` found. A file that is bad is
     warned of and left out. Files appear whole or not at all; what is complete is skipped by the next run. With
-    `options.adapt` the networks are adapted to all of the images first.
+    `options.adapt` the networks are adapted to all of the images first. A model that knows how well it does, or what it
+    was trained on, says in `review.csv` what of each image (`predict.review`).
 
-    Raises DataError before anything starts: nothing found, two images with the same name, results among the images.
+    Raises DataError before anything starts: nothing found, two images with the same name, results among the images,
+    a table of another kind called review.csv.
     Raises MachineError: the disk is full, the folder not writable, memory or the device missing.
     """
     outputs = outputs or OutputOptions()
@@ -65,6 +70,8 @@ def predict(
         todo = [job for job in jobs if job not in skipped]
         for job in skipped:
             clear(job.work)  # left by a process that was killed between its last file and this
+        known = outputs.review and (model.tuned.quality is not None or model.tuned.familiar is not None)
+        reviews = Reviews(Path(out), jobs) if known else None
         yield Started(task="predict", total=len(todo))
         if options is not None and options.adapt != "none" and todo:
             # to all images, those done before as well, so that what was interrupted goes on with the same weights
@@ -74,14 +81,22 @@ def predict(
                     message=f"{len(skipped)} masks were there already and stay as they are, whatever they were adapted"
                     " to; --overwrite makes all alike"
                 )
-        done, failed = (yield from _predict_all(model, todo, options)) if todo else ([], [])
-    result = PredictResult(tuple(done), tuple(job.label for job in skipped), tuple(failed))
+        try:
+            done, failed = (yield from _predict_all(model, todo, options, Path(out), reviews)) if todo else ([], [])
+        finally:
+            written = reviews is not None and reviews.write()
+        if reviews is not None and written:
+            yield Saved(path=str(reviews.path), what="what to look at")
+            if summary := reviews.summary():
+                yield Warned(message=summary)
+    look = () if reviews is None else tuple((r.row["image"], r.row["why"]) for r in reviews.now if r.look)
+    result = PredictResult(tuple(done), tuple(job.label for job in skipped), tuple(failed), look)
     yield Done(task="predict", message=_summary(result), seconds=time.monotonic() - started)
     return result
 
 
 def _predict_all(
-    model: Model, jobs: Sequence[Job], options: PredictOptions | None
+    model: Model, jobs: Sequence[Job], options: PredictOptions | None, out: Path, reviews: Reviews | None
 ) -> Generator[Event, None, tuple[list[Path], list[tuple[str, str]]]]:
     predictor = Predictor(model.nets, options, regions=model.legend.regions)
     yield from predictor.decisions
@@ -91,10 +106,13 @@ def _predict_all(
     heard: Counter[str] = Counter()
     for number, job in enumerate(jobs):
         try:
-            for event in predict_image(model, predictor, job):
+            for event in predict_image(model, predictor, job, out):
                 if isinstance(event, Part):
                     if clock.due():
                         yield clock.progress(number, event.done, job.name)
+                elif isinstance(event, Review):
+                    if reviews is not None:
+                        reviews.put(event)
                 elif isinstance(event, Warned):
                     yield from _not_often(event, job, heard)
                 else:
