@@ -1,4 +1,5 @@
-"""How true the probabilities of held-out cases are, before and after calibration: what the report shows."""
+"""How true the probabilities of held-out cases are, before and after calibration, and the Dice that is predicted of
+them: what the report shows of both."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from numpy.typing import NDArray
 from unetkit.data.labels.legend import Legend
 from unetkit.metrics.calibration import ConfidenceCounts, ConfidenceScores, Reliability
 from unetkit.predict.calibration import Calibration, fit_calibration
+from unetkit.predict.decide import Rule
 from unetkit.predict.heldout import HeldOut, halves
 from unetkit.predict.post.clean import plain_scores
+from unetkit.predict.quality import Expected, Quality, raw_and_true
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,53 @@ def _crossed(cases: Sequence[HeldOut], legend: Legend) -> list[Calibration]:
 
 def _plain_shares(shares_KX: NDArray[np.float32], legend: Legend) -> NDArray[np.float32]:
     return plain_scores(shares_KX, legend).clip(0, 1)
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The Dice that was predicted of held-out cases without their truth, and the true one. rows: (case, predicted, low,
+    high, true) of every case that has both."""
+
+    rows: tuple[tuple[str, Expected, float], ...]
+
+    @property
+    def spearman(self) -> float:
+        """Rank correlation of predicted and true Dice; NaN of fewer than three cases."""
+        from scipy.stats import spearmanr
+
+        if len(self.rows) < 3 or len({true for _, _, true in self.rows}) == 1:
+            return math.nan
+        predicted, true = [found.dice for _, found, _ in self.rows], [true for _, _, true in self.rows]
+        return float(spearmanr(predicted, true).statistic) if len(set(predicted)) > 1 else math.nan
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: `spearman`, `error` (the mean absolute one), `inside` (the share of cases in their interval),
+        and `cases`, a row for each: case, predicted, low, high, true."""
+        n = max(len(self.rows), 1)
+        inside = sum(found.low <= true <= found.high for _, found, true in self.rows) / n
+        error = sum(abs(found.dice - true) for _, found, true in self.rows) / n
+        rows = [
+            {"case": case, "predicted": round(found.dice, 4), "low": round(found.low, 4), "high": round(found.high, 4)}
+            | {"true": round(true, 4)}
+            for case, found, true in self.rows
+        ]
+        numbers = {"spearman": _number(self.spearman), "error": _number(error), "inside": _number(inside)}
+        return numbers | {"cases": rows}
+
+
+def quality_report(
+    cases: Sequence[HeldOut], legend: Legend, taught: Sequence[tuple[Calibration, Rule, Quality | None]]
+) -> QualityReport | None:
+    """Of held-out cases, each with what the other half of them (`halves`) taught. None where that is too little."""
+    rows = []
+    for case, (calibration, rule, quality) in zip(cases, taught, strict=True):
+        if quality is None:
+            continue
+        raw, true = raw_and_true(case, legend, calibration, rule)
+        found = quality.expected(raw)
+        if found is not None and not math.isnan(true):
+            rows.append((case.id, found, true))
+    return QualityReport(tuple(rows)) if rows else None
 
 
 def _counts(legend: Legend) -> ConfidenceCounts:

@@ -63,9 +63,8 @@ class Quality(Config):
     empty: float = Field(ge=0, le=1)
     cases: int
 
-    def expected(self, sums: Sums, foreground: Sequence[int]) -> Expected | None:
-        """Of the sums of an image over its pixels; None where nothing of the foreground was found."""
-        raw = expected_dice(sums, foreground)
+    def expected(self, raw: float) -> Expected | None:
+        """Of what `expected_dice` says of an image; None where nothing of the foreground was found (NaN)."""
         if math.isnan(raw):
             return None
         middle = self.offset + self.slope * _logit(raw)

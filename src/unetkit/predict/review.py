@@ -20,7 +20,7 @@ from unetkit.core.files import disk_errors, write_text
 from unetkit.predict.familiar import UNLIKE
 from unetkit.predict.model import Model
 from unetkit.predict.outputs import WORK, Job
-from unetkit.predict.quality import Sums
+from unetkit.predict.quality import Sums, expected_dice
 
 REVIEW = "review.csv"
 COLUMNS = ("image", "mask", "predicted_dice", "low", "high", "familiarity", "look", "why")
@@ -47,7 +47,7 @@ def review(model: Model, job: Job, out: Path, sums: Sums | None, familiarity: fl
     quality, reasons = model.tuned.quality, []
     expected = None
     if quality is not None and sums is not None:
-        expected = quality.expected(sums, model.legend.plain.foreground)
+        expected = quality.expected(expected_dice(sums, model.legend.plain.foreground))
         reasons += [why] if (why := quality.why(expected)) else []
     if familiarity is not None and familiarity < UNLIKE:
         reasons.append("it does not look like the training images")

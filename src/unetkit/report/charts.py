@@ -81,17 +81,19 @@ def draw(
     curves: Sequence[Curve],
     y_range: tuple[float, float] | None = None,
     best: Point | None = None,
+    x_range: tuple[float, float] | None = None,
 ) -> Chart | None:
     """Lay out curves on common axes; None where no curve has a point. `best` is marked by a ring on the first curve.
 
-    The horizontal axis starts at 0. `y_range` fixes the vertical one; else it spans the data in round steps.
+    The horizontal axis starts at 0, unless `x_range` fixes it. `y_range` fixes the vertical one; else it spans the data
+    in round steps.
     """
     curves = [c for c in curves if c.points]
     if not curves:
         return None
     xs = [x for c in curves for x, _ in c.points]
     ys = [y for c in curves for _, y in c.points]
-    x_span = (min(0.0, *xs), max(xs) if max(xs) > 0 else 1.0)
+    x_span = x_range or (min(0.0, *xs), max(xs) if max(xs) > 0 else 1.0)
     x_ticks = ticks(*x_span, 5)
     low, high = y_range or (min(ys), max(ys))
     y_ticks = ticks(low, high, 5)

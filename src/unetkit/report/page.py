@@ -16,6 +16,7 @@ from unetkit.core.files import write_text
 from unetkit.core.machine import format_duration
 from unetkit.report import views
 from unetkit.report.charts import short
+from unetkit.report.confidence import confidence_view
 from unetkit.report.dataset import data_view
 from unetkit.report.facts import read_facts
 from unetkit.report.pictures import ERROR_COLOURS, read_pictures
@@ -59,6 +60,7 @@ def render(run: Path) -> str:
         problems=problems,
         headline=views.headline(facts, scores),
         charts=views.curves(facts),
+        confidence=confidence_view(facts),
         warnings=views.warnings_of(facts),
         data=data_view(facts),
         plan=views.plan_view(facts),
@@ -86,6 +88,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "score": _score,
+        "fine": _fine,
         "percent": _percent,
         "code": _code,
         "duration": format_duration,
@@ -100,6 +103,10 @@ def _part(name: str) -> str:
 
 def _score(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
+
+
+def _fine(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _code(words: str) -> Markup:
