@@ -20,11 +20,21 @@ from unetkit.predict.decide import decide
 from unetkit.predict.heldout import HeldOut, halves
 from unetkit.predict.post import cleaned_array
 from unetkit.predict.tuned import Tuned
+from unetkit.predict.tuning import tune_decoding
+
+SECONDS = 20.0
+"""About the longest that decoding is tuned, on one core; done three times (once on all cases, once on each half)."""
 
 
 def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
     """Fitted on these cases; neutral where there is none."""
-    return Tuned(calibration=fit_calibration(cases, plan.data.legend)) if cases else Tuned()
+    if not cases:
+        return Tuned()
+    legend, part = plan.data.legend, "predict.post."
+    asked = [name.removeprefix(part) for name in plan.request.settings if name.startswith(part)]
+    calibration = fit_calibration(cases, legend)
+    decoding = tune_decoding(cases, legend, plan.predict.post, calibration, asked, seconds=SECONDS)
+    return Tuned(calibration=calibration, decoding=decoding)
 
 
 def crossed(cases: Sequence[HeldOut], plan: Plan) -> list[Tuned]:

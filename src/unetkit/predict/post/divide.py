@@ -90,6 +90,14 @@ def basins(
 
 def joined(found: Basins, neck: float, dip: float = 0.0) -> Parts:
     """Basins made one where no pass between them is low enough."""
+    number = numbers(found, neck, dip)
+    sizes = np.bincount(number, weights=found.parts.sizes).astype(np.int64)
+    values = np.minimum(np.arange(len(sizes)), 1).astype(np.int64)
+    return Parts(taken(number.astype(np.uint32), found.parts.read), values, sizes)
+
+
+def numbers(found: Basins, neck: float, dip: float = 0.0) -> NDArray[np.int64]:
+    """The number of the object (basins + 1,) that each basin belongs to, in the order of the first of its basins."""
     count = found.parts.count
     root, height = list(range(count + 1)), found.heights.tolist()
 
@@ -107,11 +115,8 @@ def joined(found: Basins, neck: float, dip: float = 0.0) -> Parts:
     tops = np.array([top(basin) for basin in range(count + 1)])
     first = np.full(count + 1, count + 1)
     np.minimum.at(first, tops, np.arange(count + 1))
-    # numbered by the first of the basins that make an object
-    _, number = np.unique(first[tops], return_inverse=True)
-    sizes = np.bincount(number, weights=found.parts.sizes).astype(np.int64)
-    values = np.minimum(np.arange(len(sizes)), 1).astype(np.int64)
-    return Parts(taken(number.astype(np.uint32), found.parts.read), values, sizes)
+    number: NDArray[np.int64] = np.unique(first[tops], return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return number
 
 
 def expected_distance(level_X: NDArray[np.float32], sampling: Sequence[float], farthest: float) -> NDArray[np.float32]:
