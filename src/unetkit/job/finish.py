@@ -12,6 +12,7 @@ import numpy as np
 from unetkit.core.events import Done, Event, Saved, Started
 from unetkit.core.files import write_json
 from unetkit.core.machine import format_duration
+from unetkit.data.case import Case
 from unetkit.data.source import image_info
 from unetkit.job.examples import write_examples
 from unetkit.job.heldout import FOLDER, forget, hold_out
@@ -20,26 +21,32 @@ from unetkit.job.record import record_timing
 from unetkit.job.scoring import Prediction, predict_case, score_cases
 from unetkit.job.sides import Side
 from unetkit.job.suspects import write_suspects
-from unetkit.job.tuning import crossed, decoded, teach
+from unetkit.job.tuning import crossed, decoded, honesty, teach
 from unetkit.metrics.scores import Scores
 from unetkit.metrics.summary import Summary
 from unetkit.nets.geometry import geometry
 from unetkit.plan.plan import Plan
-from unetkit.predict.confidence import calibration_report
+from unetkit.predict.familiar import fit_familiar
 from unetkit.predict.heldout import HeldOut
+from unetkit.predict.tuned import Tuned
 from unetkit.report.card import write_model_card
 from unetkit.report.page import write_report
 from unetkit.train.state import Position
 
 
 def finish(
-    run: Path, plan: Plan, sides: tuple[Side, ...], groups: Mapping[str, str], position: Position
+    run: Path,
+    plan: Plan,
+    sides: tuple[Side, ...],
+    trained: Sequence[Case],
+    groups: Mapping[str, str],
+    position: Position,
 ) -> Generator[Event, None, None]:
     """Write scores.csv, scores.json, metrics.json, suspects.json, examples/, README.md and report.html into the run
     folder, and of a run in folds the masks out-of-fold/.
 
-    `sides`: models, each with the cases that it never saw. `groups`: case id → patient, slide …: intervals are over
-    groups where they are known. `position`: where training ended.
+    `sides`: models, each with the cases that it never saw. `trained`: the cases that were learnt from. `groups`: case
+    id → patient, slide …: intervals are over groups where they are known. `position`: where training ended.
     """
     began = time.perf_counter()
     cases = [case for side in sides for case in side.cases]
@@ -49,17 +56,18 @@ def finish(
         model, predictor = side.open()
         held += yield from hold_out(predictor, model, side.cases, groups, run / FOLDER / str(number), "predict")
         del model, predictor
-    tuned = teach(held, plan)
+    tuned, others = teach(held, plan), crossed(held, plan)
+    tuned = tuned.model_copy(update={"familiar": fit_familiar(trained, plan.prepare, groups)})
     tuned.save(run)
     masks = OutOfFold(run, plan.data.legend, cases) if plan.data.folds > 1 else None
-    predictions = _predictions(sides, held, plan, masks)
+    predictions = _predictions(sides, held, others, plan, masks)
     scores: Scores = yield from score_cases(cases, predictions, plan.data.legend, groups, "score")
     scores.write(run)
     if masks is not None:
         yield from masks.remarks()
     write_examples(run, sides, scores, tuned)
     yield from write_suspects(run, sides, held, plan.data.legend)
-    confidence = calibration_report(held, plan.data.legend).as_json() if held else None
+    honest = honesty(held, plan, tuned, others)
     forget(run / FOLDER)
     mean = scores.mean("dice")
     write_json(
@@ -72,7 +80,7 @@ def finish(
             "parameters": geometry(plan.net).parameters,
             "dice": {"mean": _number(mean.mean), "low": _number(mean.low), "high": _number(mean.high)},
             "cases": len(cases),
-            "calibration": confidence,
+            **honest,
         },
     )
     record_timing(run, "score", time.perf_counter() - began)
@@ -92,10 +100,10 @@ def finish(
 
 
 def _predictions(
-    sides: Sequence[Side], held: Sequence[HeldOut], plan: Plan, masks: OutOfFold | None
+    sides: Sequence[Side], held: Sequence[HeldOut], taught: Sequence[Tuned], plan: Plan, masks: OutOfFold | None
 ) -> Iterator[Prediction]:
     """Of every case its label and objects, decided by what other cases taught; `masks` keeps them."""
-    kept = iter(zip(held, crossed(held, plan), strict=True))
+    kept = iter(zip(held, taught, strict=True))
     for side in sides:
         for case in side.cases:
             found, tuned = next(kept)

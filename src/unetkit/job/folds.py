@@ -148,7 +148,8 @@ def _finish(job: Job) -> Generator[Event, None, None]:
             positions.append(position)
     together = _together(job.plan, positions)
     record_timing(run, "train", together.elapsed)
-    yield from finish(run, job.plan, tuple(sides), job.understood.diagnosis.groups.of, together)
+    trained = job.understood.cases("train")
+    yield from finish(run, job.plan, tuple(sides), trained, job.understood.diagnosis.groups.of, together)
 
 
 def _together(plan: Plan, positions: list[Position]) -> Position:

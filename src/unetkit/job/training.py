@@ -114,7 +114,8 @@ def _train(job: Job, log: EventLog, reserve: float) -> Generator[Event, None, bo
     del prepared, parts
     forget(run)
     sides = (Side(run, plan, tuple(job.understood.cases("val"))),)
-    yield from finish(run, plan, sides, job.understood.diagnosis.groups.of, outcome.position)
+    trained = job.understood.cases("train")
+    yield from finish(run, plan, sides, trained, job.understood.diagnosis.groups.of, outcome.position)
     return True
 
 

@@ -7,6 +7,7 @@ learnt from the other half of the cases (whole groups), so that nothing is score
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.legend import Legend
 from unetkit.plan.plan import Plan
 from unetkit.predict.calibration import fit_calibration
+from unetkit.predict.confidence import calibration_report, quality_report
 from unetkit.predict.decide import decide
 from unetkit.predict.heldout import HeldOut, halves
 from unetkit.predict.post import cleaned_array
+from unetkit.predict.quality import fit_quality
 from unetkit.predict.tuned import Tuned
 from unetkit.predict.tuning import tune_decoding
 
@@ -34,7 +37,8 @@ def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
     asked = [name.removeprefix(part) for name in plan.request.settings if name.startswith(part)]
     calibration = fit_calibration(cases, legend)
     decoding = tune_decoding(cases, legend, plan.predict.post, calibration, asked, seconds=SECONDS)
-    return Tuned(calibration=calibration, decoding=decoding)
+    quality = fit_quality(cases, legend, calibration, decoding.rule(legend, decoding.post or plan.predict.post))
+    return Tuned(calibration=calibration, decoding=decoding, quality=quality)
 
 
 def crossed(cases: Sequence[HeldOut], plan: Plan) -> list[Tuned]:
@@ -47,6 +51,24 @@ def crossed(cases: Sequence[HeldOut], plan: Plan) -> list[Tuned]:
             for k in mine:
                 result[k] = taught
     return result
+
+
+def honesty(cases: Sequence[HeldOut], plan: Plan, tuned: Tuned, others: Sequence[Tuned]) -> dict[str, Any]:
+    """For metrics.json: how true probabilities are, before and after calibration, and the Dice that is predicted.
+
+    tuned: fitted on all cases; others: for each case what the other half teaches. Of too few cases to be parted
+    probabilities are judged by what they were fitted to (the record says so), and no Dice is predicted.
+    """
+    if not cases:
+        return {"calibration": None, "quality": None}
+    legend, each = plan.data.legend, others if halves(cases) is not None else [tuned] * len(cases)
+    calibration = calibration_report(cases, legend, [one.calibration for one in each])
+    taught = [
+        (one.calibration, one.decoding.rule(legend, one.decoding.post or plan.predict.post), one.quality)
+        for one in others
+    ]
+    quality = quality_report(cases, legend, taught)
+    return {"calibration": calibration.as_json(), "quality": None if quality is None else quality.as_json()}
 
 
 def decoded(case: HeldOut, plan: Plan, tuned: Tuned) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
