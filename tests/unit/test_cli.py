@@ -397,6 +397,10 @@ def test_predict_hands_on_what_is_written_and_what_becomes_of_areas(api: dict[st
     assert "pixel_size" not in options
     assert main(["predict", "run", "a", "-o", "out", "--smallest", "7", "--keep-largest", "all"]) == 0
     assert api["predict"][1][1]["post"] == {"keep_largest": "all", "smallest": 7.0}
+    assert api["predict"][1][1]["decode"] == "tuned"
+    assert main(["predict", "run", "a", "-o", "out", "--neck", "0.3", "--decode", "argmax"]) == 0
+    assert api["predict"][2][1]["post"] == {"neck": 0.3, "sure": 0.0}
+    assert api["predict"][2][1]["decode"] == "argmax"
 
 
 @pytest.mark.parametrize(

@@ -20,10 +20,12 @@ from unetkit.data.formats.base import ImageInfo
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.plan.parts import PostPlan
 from unetkit.predict.decide import Rule, decide
+from unetkit.predict.decoding import Decoding
 from unetkit.predict.finished import Finished
 from unetkit.predict.options import OutputOptions
 from unetkit.predict.overlay import draw
 from unetkit.predict.post import cleaned_array, plain_scores, postprocessed
+from unetkit.predict.tuned import Tuned
 
 
 def legend(kind: Any = "values", names: tuple[str, ...] = ("back", "liver", "tumour"), **more: Any) -> Legend:
@@ -246,6 +248,7 @@ def test_instances_through_the_plain_verbs(tmp_path: Path) -> None:
     assert "objects touch" in made.plan.reasons["predict.post.objects"]
     assert made.plan.predict.post.smallest == pytest.approx(made.plan.data.legend.least / 2, rel=0.01)
 
+    Tuned().save(run)
     out = tmp_path / "out"
     uk.predict(run, data / "images", out, outputs=OutputOptions(measurements="csv"), listen=lambda _: None)
     ids, truth = np.asarray(Image.open(out / "c0.png")), tifffile.imread(data / "masks" / "c0.tif")
@@ -253,6 +256,16 @@ def test_instances_through_the_plain_verbs(tmp_path: Path) -> None:
     assert ids.max() >= 0.5 * truth.max()
     assert len((out / "measurements" / "c0.csv").read_text().splitlines()) == ids.max() + 1
     assert np.array_equal(made.predict(np.asarray(Image.open(data / "images" / "c0.png"))) > 0, ids > 0)
+
+    Tuned(decoding=Decoding(post=made.plan.predict.post.model_copy(update={"smallest": 1e6}))).save(run)
+    counts = {}
+    for name, more in {"tuned": {}, "argmax": {"decode": "argmax"}, "asked": {"post": {"smallest": 20}}}.items():
+        uk.predict(run, data / "images" / "c0.png", tmp_path / name, listen=lambda _: None, **more)  # type: ignore[arg-type]
+        counts[name] = int(np.asarray(Image.open(tmp_path / name / "c0.png")).max())
+    assert counts["tuned"] == 0  # what was taught comes before the plan, what a user asks for before both
+    assert counts["argmax"] == ids.max()
+    assert counts["asked"] > 0
+    Tuned().save(run)
 
     scores = uk.evaluate(out, data, listen=lambda _: None)
     assert scores.class_names == ("background", "foreground")
