@@ -21,7 +21,9 @@ from unetkit.predict.tuned import TUNED, Tuned
 
 
 def held(name: str, group: str | None = None) -> HeldOut:
-    return HeldOut(name, group, Region.of((2, 2)), np.zeros((2, 2), np.uint8), lambda: np.zeros((2, 2, 2), np.float32))
+    return HeldOut(
+        name, group, Region.of((2, 2)), np.zeros((2, 2), np.uint8), lambda: np.full((3, 2, 2), 1 / 3, np.float32)
+    )
 
 
 def test_halves_share_no_group_and_are_of_like_size():

@@ -80,6 +80,7 @@ def finish(
             "parameters": geometry(plan.net).parameters,
             "dice": {"mean": _number(mean.mean), "low": _number(mean.low), "high": _number(mean.high)},
             "cases": len(cases),
+            "joined": position.joined,
             **honest,
         },
     )
@@ -92,7 +93,7 @@ def finish(
     objects = scores.mean("ap50")
     yield Done(
         task="train",
-        message=f"{_reached(mean, objects)} on {images}, after {steps}"
+        message=f"{_reached(mean, objects)} on {images}{_joined(position)}, after {steps}"
         if cases
         else f"no image validates it, after {steps}",
         seconds=position.elapsed,
@@ -115,6 +116,10 @@ def _predictions(
             if masks is not None:
                 masks.write(case, *prediction)
             yield prediction
+
+
+def _joined(position: Position) -> str:
+    return "" if position.joined is None else f" before they were learnt from as well (step {position.joined})"
 
 
 def _reached(mean: Summary, objects: Summary) -> str:

@@ -7,15 +7,17 @@ from pathlib import Path
 
 from unetkit.data.case import Case
 from unetkit.plan.plan import Plan
-from unetkit.predict.load import FOLDS, load_model, options_of, with_tuned
+from unetkit.predict.load import FOLDS, WEIGHTS, load_model, options_of, with_tuned
 from unetkit.predict.model import Model
 from unetkit.predict.predictor import Predictor
 from unetkit.predict.tuned import Tuned
+from unetkit.train.loop import JUDGED
 
 
 @dataclass(frozen=True)
 class Side:
-    """A folder with a network that was trained on other cases than these. plan: of the run, which all share."""
+    """A folder with a network that was trained on other cases than these (of one that learnt from them later: as it was
+    before). plan: of the run, which all share."""
 
     folder: Path
     plan: Plan
@@ -24,7 +26,8 @@ class Side:
     def open(self, tuned: Tuned | None = None) -> tuple[Model, Predictor]:
         """The model, made ready: as planned, or with what held-out predictions taught. Not kept: networks of many folds
         need not be in memory at a time."""
-        model, _ = load_model(self.folder, net=self.plan.net, tuned=False)
+        weights = JUDGED if (self.folder / JUDGED).is_file() else WEIGHTS
+        model, _ = load_model(self.folder, weights, net=self.plan.net, tuned=False)
         model = with_tuned(model, self.plan, tuned or Tuned())
         return model, Predictor(model.nets, options_of(self.plan, model=model), regions=model.legend.regions)
 

@@ -25,8 +25,9 @@ from unetkit.predict.quality import fit_quality
 from unetkit.predict.tuned import Tuned
 from unetkit.predict.tuning import tune_decoding
 
-SECONDS = 20.0
-"""About the longest that decoding is tuned, on one core; done three times (once on all cases, once on each half)."""
+SECONDS, SHARE = 20.0, 0.02
+"""About the longest that decoding is tuned, on one core, and its share of a budget in minutes; done three times (once on
+all cases, once on each half)."""
 
 
 def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
@@ -36,7 +37,9 @@ def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
     legend, part = plan.data.legend, "predict.post."
     asked = [name.removeprefix(part) for name in plan.request.settings if name.startswith(part)]
     calibration = fit_calibration(cases, legend)
-    decoding = tune_decoding(cases, legend, plan.predict.post, calibration, asked, seconds=SECONDS)
+    minutes = plan.budget.minutes
+    seconds = SECONDS if minutes is None else min(SECONDS, SHARE * 60 * minutes)
+    decoding = tune_decoding(cases, legend, plan.predict.post, calibration, asked, seconds)
     quality = fit_quality(cases, legend, calibration, decoding.rule(legend, decoding.post or plan.predict.post))
     return Tuned(calibration=calibration, decoding=decoding, quality=quality)
 

@@ -109,6 +109,7 @@ def understand(
         layout=discovery.layout,
         split=f"{value}: {split.reason}" if split.reason else value,
         folds=split.count,
+        given=any(case.split == "val" for case in discovery.cases),
         unlabelled=len(unlabelled),
         unlabelled_digest=others,
         synthetic=discovery.synthetic,

@@ -27,6 +27,11 @@ VALIDATION_SECONDS, VALIDATION_STEPS = 20.0, 40
 SIGNALS = 64
 # The settings that decide the grid on which images are seen.
 GRID = ("spacing", "unit", "orientation", "thick")
+# Share of the budget after which validation images are learnt from. By then the running average is about as good as at
+# the end: hippocampi 0.8835 after two thirds of 1300 steps, 0.8809 at the end; nuclei 0.9182 and 0.9194, membranes
+# 0.8121 and 0.8130. And what joins then teaches as much as what was there from the beginning: on 40 held-out
+# volumes 0.8784 with a fifth of 160 joining, 0.8787 with all from the beginning, 0.8733 without that fifth (one seed).
+JOIN = 0.7
 # Images up to this size (pixels) are predicted with flips and turns unless the user says otherwise: it costs seconds.
 SMALL_IMAGE = 1_500_000
 
@@ -77,6 +82,11 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
     post, why_post = objects.post(own, legend)
     predict = predict.model_copy(update={"post": post})
     budget, why_budget = _budget(request, facts.ndim)
+    if data.folds == 1 and not data.given:
+        budget = budget.model_copy(update={"join": JOIN})
+        why_budget["budget.join"] = (
+            "then scores are taken, and the validation images join the others: what is used has learnt from all"
+        )
     learn, why_learn = learning.learn(data.unlabelled, request.unlabelled or "", data.cases)
     plan = Plan(
         request=request,

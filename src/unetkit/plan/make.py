@@ -35,7 +35,7 @@ from unetkit.plan.plan import SETTABLE, DataPlan, Plan, Request
 from unetkit.plan.sizing import candidates_of, with_arithmetic, with_capacity
 
 # Seconds of a budget in minutes that are kept for scoring and the report: this share, at most so many seconds.
-FINISH_SHARE, FINISH_MOST = 0.06, 25.0
+FINISH_SHARE, FINISH_MOST = 0.1, 60.0
 # Of a run in folds all cases are predicted and scored, not a sixth of them.
 FINISH_SHARE_FOLDS, FINISH_MOST_FOLDS = 0.12, 150.0
 # Without a budget, the network is sized for this share of the limit: validation usually settles long before the limit.

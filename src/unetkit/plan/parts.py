@@ -121,6 +121,9 @@ class BudgetPlan(Config):
     """How often whole images are validated, evenly over the budget."""
     validation_cases: int = Field(default=16, ge=1)
     """Most cases used on the way; at the end all are."""
+    join: float = Field(default=1.0, gt=0, le=1)
+    """Share of the budget after which the validation images are learnt from as well: scores are of the network as it
+    was before, and the one that is used has seen all images. 1: never."""
     save_every: float = Field(default=5.0, ge=0)
     """Seconds of work that a kill may cost: the state is saved this often (more seldom only where saving is slow)."""
 

@@ -53,6 +53,8 @@ class DataPlan(Config):
     """Images without a mask that are learnt from as well."""
     unlabelled_digest: str = ""
     """A digest of their names and contents."""
+    given: bool = False
+    """Whether the data say themselves who validates: these images are never learnt from."""
     synthetic: bool = False
 
 

@@ -33,6 +33,8 @@ from unetkit.train.step import Also, Batches, train_step
 from unetkit.train.validate import validate
 
 BEST, LAST = "weights.safetensors", "last.safetensors"
+# The network as it was before it learnt from the validation images as well: the one that scores are of.
+JUDGED = "judged.safetensors"
 # What a run begins with that goes on from another run's weights (copied once, so that the other need not stay), or from
 # what images alone taught.
 START = "start.safetensors"
@@ -72,7 +74,8 @@ def fit(
     net.checkpointing = plan.machine.checkpointing
     if (plan.request.start is not None or plan.learn.masked > 0) and read_position(run) is None:
         load_weights(net, run / START, strict=False)
-    batches = Batches(train_cases, plan)
+    joins = plan.budget.join < 1 and len(val_cases) > 0
+    batches = Batches(train_cases, plan, val_cases if joins else ())
     learner = Learner(net, Average(net, plan.optim), make_optimiser(net, plan.optim), batches.hard)
     average, optimiser = learner.average, learner.optimiser
     remove_partial(run)
@@ -94,6 +97,8 @@ def fit(
         )
     if position.finished:
         return Outcome(position, finished=True)
+    if position.joined is not None:
+        batches.join()
 
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
     looked_at = spread(val_cases, plan.budget.validation_cases)
@@ -114,7 +119,9 @@ def fit(
         elapsed = time.perf_counter() - began
         fraction = schedule.fraction(now["step"], elapsed)
         mark = schedule.mark(fraction, elapsed)
-        if mark > now["mark"] and now["step"] > 0:
+        joining = joins and fraction >= plan.budget.join
+        # once they are learnt from, validation images tell nothing more
+        if mark > now["mark"] and now["step"] > 0 and now["joined"] is None:
             now["mark"] = mark
             result = validate(average.net, looked_at, plan)
             best = result.dice is None or now["peak"] is None or result.dice >= now["peak"] - EQUAL
@@ -133,6 +140,15 @@ def fit(
                 per_class=result.per_class,
                 best=best,
             )
+            if joining and best:
+                now["joined"] = now["step"]
+                save_weights(average.net, run / JUDGED)
+                batches.join()
+                yield Decided(
+                    what="joined",
+                    value=f"step {now['step']}",
+                    why="from here on the validation images are learnt from as well; scores are of the network before",
+                )
             if schedule.look(result.dice, time.perf_counter() - began):
                 yield Decided(
                     what="settled",
@@ -184,10 +200,14 @@ def fit(
             save_cost = saved_at - clock
 
     save_weights(average.net, run / LAST)
-    if not (run / BEST).exists():  # nothing could be validated: the last weights are the best known
+    kept = now["best_step"]
+    if now["joined"] is not None or not (run / BEST).exists():
+        # it has learnt from all images, or nothing could be validated: the last weights are the best known
         save_weights(average.net, run / BEST)
-        now["best_step"] = now["step"]
-    yield Saved(path=str(run / BEST), what=f"the weights of step {now['best_step']}")
+        kept = now["step"]
+    if now["best_step"] is None:
+        now["best_step"] = kept
+    yield Saved(path=str(run / BEST), what=f"the weights of step {kept}")
     return Outcome(save(finished=True), finished=True)
 
 

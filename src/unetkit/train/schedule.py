@@ -93,7 +93,7 @@ class Schedule:
             # after 20 s, 40 s, 60 s, then ever more seldom: the n-th at FIRST_LOOK · n^1.3
             return int((elapsed / FIRST_LOOK) ** (1 / 1.3))
         offset = 10_000 if self.open_ended else 0
-        return offset + int(fraction * self.budget.validations + 1e-9)
+        return offset + int(fraction / self.budget.join * self.budget.validations + 1e-9)
 
     def look(self, dice: float | None, elapsed: float) -> bool:
         """Take note of a validation. Returns True when validation settled with it (only without a budget)."""

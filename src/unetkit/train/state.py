@@ -41,6 +41,8 @@ class Position(Config):
     peak: float | None = None
     """Highest Dice so far (the weights kept may be later ones that are as good)."""
     best_step: int | None = None
+    joined: int | None = None
+    """The step after which the validation images were learnt from; None: they are not."""
     settled: float | None = None
     looks: tuple[float, ...] = ()
     reserve: float = 0.0

@@ -41,13 +41,12 @@ class Also(Protocol):
 class Batches:
     """Patches of every step: chosen, warped out of their images and changed in one go."""
 
-    def __init__(self, cases: Sequence[PreparedCase], plan: Plan) -> None:
-        self.cases = tuple(cases)
+    def __init__(self, cases: Sequence[PreparedCase], plan: Plan, later: Sequence[PreparedCase] = ()) -> None:
+        """`later`: cases that are not seen before they `join`."""
+        self.cases = (*cases, *later)
         self.plan = plan
         sampling = plan.sampling
-        self.sampler = PatchSampler(
-            cases, sampling.patch, sampling.oversample, plan.seed, sampling.by_area, sampling.repeat
-        )
+        self.sampler = self._sampler(len(cases))
         self.hard = HardCases(len(self.cases), sampling.hard, sampling.hard_most) if sampling.hard else None
         self.numbers: list[int] = []
         """The case of each sample of the batch that was given last."""
@@ -55,11 +54,21 @@ class Batches:
         self.images = [as_tensor(case.image_CX) for case in self.cases]
         self.labels = [as_tensor(case.label_X) for case in self.cases]
 
+    def _sampler(self, count: int) -> PatchSampler:
+        """Of the first so many cases."""
+        plan = self.plan.sampling
+        cases = self.cases[:count]
+        return PatchSampler(cases, plan.patch, plan.oversample, self.plan.seed, plan.by_area, plan.repeat)
+
+    def join(self) -> None:
+        """From now on all cases are seen."""
+        self.sampler = self._sampler(len(self.cases))
+
     def __call__(self, step: int) -> Augmented:
         """The batch of `step`."""
         batch = range(self.plan.sampling.batch)
         if self.hard is not None:
-            self.sampler.reweigh(self.hard.factors())
+            self.sampler.reweigh(self.hard.factors()[: len(self.sampler.cases)])
         chosen = [self.sampler.choose(step, index) for index in batch]
         self.numbers = [number for number, _ in chosen]
         return augment(
