@@ -92,9 +92,14 @@ def _scores(facts: Facts, scores: ScoreView) -> str:
     if scores.whole:
         whole = [(name, *_measure(measure)) for name, measure in scores.whole.items()]
         table += "\n\n" + _table((f"of whole {facts.noun}s", "score", "95 % interval", f"{facts.noun}s"), whole)
-    return table + (
-        f"\n\nMeasured on validation {facts.noun}s: not trained on, but used to choose the best moment of training."
-    )
+    how = f"Measured on validation {facts.noun}s: not trained on, but used to choose the best moment of training."
+    if facts.joined:
+        how = (
+            f"Measured on validation {facts.noun}s before they were trained on (`judged.safetensors`). The network that"
+            f" is used (`weights.safetensors`) has learnt from them since: it should be as good or a little better, and"
+            f" only {facts.noun}s that were set aside from the start can tell."
+        )
+    return f"{table}\n\n{how}"
 
 
 def _measure(measure: Measure) -> tuple[str, str, str]:

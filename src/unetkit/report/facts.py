@@ -66,6 +66,11 @@ class Facts:
     absent: tuple[str, ...] = ()
 
     @property
+    def joined(self) -> bool:
+        """Whether the validation images were learnt from as well, after they had judged."""
+        return get(self.metrics, "joined") is not None
+
+    @property
     def foreground(self) -> tuple[ClassFact, ...]:
         """The classes that count in means."""
         return tuple(c for c in self.classes if c.foreground)

@@ -54,6 +54,8 @@ def headline(facts: Facts, scores: ScoreView) -> Headline:
     held = len(scores.cases)
     if scores.mean.value is not None:
         on = f"On {plural(held, facts.noun)} that it was not trained on" if held else f"On the validation {facts.noun}s"
+        if held and facts.joined:
+            on = f"On {plural(held, facts.noun)} that it had not been trained on by then"
         if held and facts.folds:
             on = f"On {plural(held, facts.noun)}, each left to a network that never saw it,"
         lead += f" {on} its mean Dice is {scores.mean.value:.3f}{_interval(scores)}."
