@@ -43,7 +43,11 @@ class Written:
     ] = False
     review: Annotated[
         bool,
-        Parameter(group=_WRITTEN, help="review.csv: the Dice to be expected of each image, and which to look at."),
+        Parameter(
+            group=_WRITTEN,
+            negative="--no-review",
+            help="review.csv: the Dice to be expected of each image, and which to look at.",
+        ),
     ] = True
     overwrite: Annotated[bool, Parameter(group=_WRITTEN, help="Predict again what is there already.")] = False
 

@@ -35,7 +35,7 @@ MOST = 1 - 2.0**-12
 """The largest probability of a region: half precision knows none between it and 1, where a logit would be infinite."""
 VALUES = 1 << 19  # pixels × classes that temperatures are fitted on
 FOLDS = 5
-MOST_UNITS = 0.6  # the share of units left out on which a temperature for each class must be better than one for all
+WORTH = 0.002  # of the surprise: more than one temperature must gain that much
 _PULL = 1e-4  # of the squared difference of a log temperature from the mean of all: a class that is nowhere stays there
 
 Array = NDArray[np.float64]
@@ -167,7 +167,7 @@ def _chosen(
     forms: Sequence[Form], pixels: Sequence[Pixels], units: Sequence[str], folds: Sequence[int]
 ) -> tuple[int, str]:
     """Which form to take, and what it gains, in words. One temperature is taken where it is better on units that were
-    left out, a richer form where it is so on most of them as well: a few that differ do not decide."""
+    left out; a richer form where it is so by `WORTH`, and on most of them: a few that differ do not decide."""
     number = {unit: n for n, unit in enumerate(dict.fromkeys(units))}
     loss_FU, count = np.zeros((len(forms), len(number))), 0
     for fold in sorted(set(folds)):
@@ -181,7 +181,10 @@ def _chosen(
     chosen = 0
     for n in range(1, len(forms)):
         gain_U = loss_FU[chosen] - loss_FU[n]
-        if gain_U.mean() > 0 and (n == 1 or (gain_U > 0).mean() >= MOST_UNITS):
+        # of units that differ by chance alone, half gain; the standard error of that share is added
+        most = 0.5 + 0.5 / math.sqrt(len(gain_U))
+        gains = gain_U.sum() > WORTH * loss_FU[chosen].sum() and (gain_U > 0).mean() >= most
+        if gains if n > 1 else gain_U.sum() > 0:
             chosen = n
     before, after = (loss_FU[n].sum() / count for n in (0, chosen))
     return chosen, f", whose mean surprise falls from {before:.4f} to {after:.4f} when left out in turn"
