@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unetkit.core.files import write_text
 from unetkit.report import views
+from unetkit.report.confidence import confidence_view
 from unetkit.report.dataset import data_view
 from unetkit.report.facts import Facts, get, read_facts, text
 from unetkit.report.scores import Measure, ScoreView, read_scores
@@ -40,6 +41,7 @@ def render_card(run: Path) -> str:
         "## Classes\n\n" + _classes(facts),
         "## Data\n\n" + _data(facts),
         "## Scores\n\n" + _scores(facts, scores),
+        *(["## Probabilities\n\n" + sure] if (sure := _confidence(facts)) else []),
         "## Intended use\n\n" + _use(facts),
         "## Limits\n\n" + "\n".join(f"- {line}" for line in _limits(facts, scores)),
         "## How to use\n\n" + "\n\n".join(commands),
@@ -100,6 +102,22 @@ def _scores(facts: Facts, scores: ScoreView) -> str:
             f" only {facts.noun}s that were set aside from the start can tell."
         )
     return f"{table}\n\n{how}"
+
+
+def _confidence(facts: Facts) -> str:
+    """Whether probabilities are true, and what is said of new images; empty where it was not measured."""
+    view = confidence_view(facts)
+    if view is None:
+        return ""
+    table = _table(
+        ("measure (0 is perfect)", "before calibration", "after"), [(n, _fine(b), _fine(a)) for n, b, a in view.rows]
+    )
+    told = [escape(line.replace("`", "")) for line in (view.lead, *view.notes) if line]
+    return "\n\n".join([part for part in (table, *told) if part])
+
+
+def _fine(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 def _measure(measure: Measure) -> tuple[str, str, str]:

@@ -57,16 +57,18 @@ def _lead(rows: Sequence[tuple[str, float | None, float | None]]) -> str:
         return ""
     return (
         f"Where the network says 80 %, it should be right in 80 of 100 pixels. It is off by {100 * before:.2f} "
-        f"percentage points in the mean, and by {100 * after:.2f} after calibration, which `unetkit predict` applies."
+        f"percentage points in the mean, and by {100 * after:.2f} after calibration, which `unetkit predict` applies "
+        "(unless told `--uncalibrated`)."
     )
 
 
 def _how(facts: Facts, record: Mapping[str, Any]) -> str:
     cases = number(record.get("cases")) or 0
-    on = f"{cases:.0f} {facts.noun}{'s' * (cases != 1)} that the network was not trained on"
+    then = "before the network was trained on them" if facts.joined else "that the network was not trained on"
+    on = f"{cases:.0f} {facts.noun}{'s' * (cases != 1)} {then}"
     if record.get("crossed") is True:
         return f"Measured on {on}: of each half after calibration by the other half, so that nothing judges itself."
-    return f"Measured on {on}, which are too few to be parted: calibration was fitted on the same, which is kind to it."
+    return f"Measured on {on}, too few to be parted: calibration was fitted on the same, which is kind to it."
 
 
 def _reliability(facts: Facts, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Chart]:
