@@ -47,16 +47,16 @@ def confidence_view(facts: Facts) -> Confidence | None:
     ]
     notes = [_how(facts, record)] if rows else []
     return Confidence(
-        tuple(rows), tuple(classes), tuple(charts), _lead(rows), (*notes, *((foretold[1],) if foretold else ()))
+        tuple(rows), tuple(classes), tuple(charts), _lead(facts, rows), (*notes, *((foretold[1],) if foretold else ()))
     )
 
 
-def _lead(rows: Sequence[tuple[str, float | None, float | None]]) -> str:
+def _lead(facts: Facts, rows: Sequence[tuple[str, float | None, float | None]]) -> str:
     _, before, after = rows[0] if rows else ("", None, None)
     if before is None or after is None:
         return ""
     return (
-        f"Where the network says 80 %, it should be right in 80 of 100 pixels. It is off by {100 * before:.2f} "
+        f"Where the network says 80 %, it should be right in 80 of 100 {facts.unit}. It is off by {100 * before:.2f} "
         f"percentage points in the mean, and by {100 * after:.2f} after calibration, which `unetkit predict` applies "
         "(unless told `--uncalibrated`)."
     )
