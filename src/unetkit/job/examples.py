@@ -90,7 +90,7 @@ def show_part(
     legend = model.legend.plain
     truth = case_mask(case, legend)
     truth_X = encode(truth, legend, case.mask_where)[0]
-    if model.legend.border:
+    if model.legend.touching:
         truth_X = with_seams(truth_X, ids_of(truth, legend))
         prediction_X = prediction_X if ids_X is None else with_seams(prediction_X, ids_X)
     truth_X = np.ascontiguousarray(truth_X[part.slices])

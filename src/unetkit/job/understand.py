@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from unetkit.core.errors import DataError, RunError
+from unetkit.core.errors import DataError, PlanError, RunError
 from unetkit.core.events import Decided, Event, Started, Warned
 from unetkit.data.case import Case
 from unetkit.data.doctor.examine import Diagnosis, examine
@@ -18,6 +18,8 @@ from unetkit.data.find.discover import Discovery, discover
 from unetkit.data.find.sample import Sample
 from unetkit.data.folds import fold_cases
 from unetkit.data.formats import files_behind
+from unetkit.data.labels.legend import Legend
+from unetkit.data.labels.number_classes import learnt_by
 from unetkit.data.split import Split, read_split, split_cases
 from unetkit.job.unlabelled import find_unlabelled
 from unetkit.plan.folding import folds_of
@@ -79,6 +81,7 @@ def understand(
             f"{discovery.root}: {len(errors)} finding{'s' * (len(errors) != 1)} must be mended before training"
             f" (`unetkit check` shows all):\n{lines}{more}"
         )
+    diagnosis = replace(diagnosis, understood=(_legend(diagnosis, request), diagnosis.survey))
     warnings = sum(finding.severity == "warning" for finding in diagnosis.findings)
     unlabelled = yield from find_unlabelled(request.unlabelled, discovery, diagnosis.hashes, request.reading)
     others = digest(unlabelled) if unlabelled else ""
@@ -115,6 +118,16 @@ def understand(
         synthetic=discovery.synthetic,
     )
     return Understood(discovery, diagnosis, split, plan, unlabelled)
+
+
+def _legend(diagnosis: Diagnosis, request: Request) -> Legend:
+    """What masks mean, with what the user wants to be learnt of objects. Raises PlanError: there are no objects."""
+    legend, how = diagnosis.legend, request.settings.get("learn.objects", "auto")
+    if how not in ("border", "depth", "none"):
+        return legend  # a word that there is not is refused with the other settings
+    if legend.kind != "instances":
+        raise PlanError(f"--set learn.objects={how}: these masks number no objects ({legend.reason}); leave it out")
+    return learnt_by(legend, how, len(diagnosis.survey.cases[0].shape))
 
 
 def _split(cases: Sequence[Case], diagnosis: Diagnosis, request: Request) -> Split:

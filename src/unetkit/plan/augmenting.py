@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from unetkit.augment.plan import AugmentPlan
-from unetkit.data.labels.borders import BORDER, INSIDE
+from unetkit.data.labels.borders import INSIDE
 from unetkit.data.labels.legend import Legend
 from unetkit.data.prepared.grid import THICK
 from unetkit.plan.fingerprint import ClassFacts, Fingerprint
@@ -100,7 +100,8 @@ def _objects(facts: Fingerprint, legend: Legend | None) -> dict[str, object]:
     if legend is None:
         return {}
     if legend.kind == "instances":
-        return {"paste_classes": (INSIDE, BORDER) if legend.border else (INSIDE,), "paste_border": legend.border}
+        parts = range(INSIDE, len(legend.classes))  # an object comes with its border, or with all of its depths
+        return {"paste_classes": tuple(parts), "paste_border": legend.border}
     if legend.regions:
         return {"paste_classes": tuple(range(1, 1 << len(legend.classes)))}
     return {"paste_classes": tuple(k for k in legend.foreground if 0 < facts.classes[k].fraction < RARE)}

@@ -17,7 +17,7 @@ from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
 from unetkit.data.formats import ImageReader
 from unetkit.data.formats.maps.geotiff import missing
-from unetkit.data.labels.borders import BORDER
+from unetkit.data.labels.borders import BORDER, INSIDE
 from unetkit.data.labels.legend import MOST_REGIONS, Legend
 from unetkit.data.labels.masks import OpenLabel
 from unetkit.data.prepared.grid import Grid
@@ -161,14 +161,17 @@ def fingerprint(cases: Sequence[Case], legend: Legend) -> Fingerprint:
             counts.add(case, legend, *order)
     labelled = max(int(counts.labelled), 1)
     ratio = 4 if len(facts[0].shape) == 3 else 2
-    rim = (BORDER,) if legend.border else ()  # as wide as it was drawn: it says nothing of the size of structures
+    # as wide as it was drawn, help says nothing of the size of structures; levels together are as thick as objects are
+    rim, solid = list(range(BORDER, len(legend.classes))) if legend.touching else [], counts.pixels.copy()
+    if legend.levels:
+        solid[INSIDE] += solid[rim].sum()
     leans = counts.places.lean(cases, len(facts[0].shape), legend.names)
     classes = tuple(
         ClassFacts(
             name=name,
             fraction=float(counts.pixels[k] / labelled),
             cases=int(counts.present[k]),
-            thickness=float(ratio * counts.pixels[k] / counts.border[k]) if counts.border[k] and k not in rim else None,
+            thickness=float(ratio * solid[k] / counts.border[k]) if counts.border[k] and k not in rim else None,
             lean=leans.get(name, ()),
         )
         for k, name in enumerate(legend.names)
@@ -241,7 +244,7 @@ class _Counts:
                 self.labelled += int(count[:IGNORE].sum())
                 if not self._bits:
                     here += count
-                    self.border += _border(wide_X, region.shape)
+                    self.border += _border(legend.merge(wide_X) if legend.levels else wide_X, region.shape)
                     continue
                 wide_X = np.where(wide_X == IGNORE, np.uint8(0), wide_X)
                 for k in range(MOST_REGIONS):

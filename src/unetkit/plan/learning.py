@@ -3,14 +3,20 @@ mask is shown."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from unetkit.core.config import Config
 
 
 class LearnPlan(Config):
-    """What is learnt beside the labels: agreement on images without masks, and a start by masked reconstruction."""
+    """What is learnt beside the labels: agreement on images without masks, a start by masked reconstruction, and what
+    tells objects apart."""
 
+    objects: Literal["auto", "border", "depth", "none"] = "auto"
+    """Of numbered objects, by which those are told apart that touch: their border; in levels, how deep a pixel lies;
+    nothing (connected areas are objects). auto: the border, where some touch."""
     unlabelled: float = Field(default=0.0, ge=0, le=4)
     """Patches of images without masks that a step sees for each of those with one; 0: none."""
     weight: float = Field(default=1.0, ge=0)

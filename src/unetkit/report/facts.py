@@ -194,8 +194,8 @@ def _classes(plan: Any, path: Path) -> tuple[ClassFact, ...]:
     entries = get(legend, "classes")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise RunError(f"{path}: the plan names no classes (data.legend); is it the plan of `unetkit train`?")
-    if get(legend, "border"):  # a help of the network's: masks and scores count it as part of the objects
-        entries = entries[:-1]
+    if get(legend, "border") or get(legend, "levels"):  # help of the network's: masks and scores count it as objects
+        entries = entries[:2]
     background = get(legend, "background")
     classes, spare = [], iter(FALLBACK_COLOURS * (1 + len(entries) // len(FALLBACK_COLOURS)))
     for index, entry in enumerate(entries):

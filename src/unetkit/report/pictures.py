@@ -113,7 +113,8 @@ def _picture(facts: Facts, entry: Mapping[str, Any], key: str) -> Picture:
     for name, mask in (("truth", truth), ("prediction", prediction)):
         if mask.shape != size:
             raise ValueError(f"its {name} is {mask.shape[1]} × {mask.shape[0]}, its image {size[1]} × {size[0]}")
-    objects = [c.index for c in facts.foreground] + ([BORDER] if get(facts.plan, "data.legend.border") else [])
+    touching = get(facts.plan, "data.legend.border") or get(facts.plan, "data.legend.levels")
+    objects = [c.index for c in facts.foreground] + ([BORDER] if touching else [])
     codes = difference(truth, prediction, objects, facts.regions)
     inside = max(1, int(np.count_nonzero(truth != OUTSIDE)))
     labelled = max(1, int(np.count_nonzero((codes != UNLABELLED) & (truth != OUTSIDE))))

@@ -18,7 +18,9 @@ from pydantic import Field, model_validator
 from unetkit.core.config import Config
 from unetkit.core.errors import DataError
 from unetkit.data.case import IGNORE
-from unetkit.data.labels.borders import BORDER, INSIDE, with_borders
+from unetkit.data.labels import borders, depths
+from unetkit.data.labels.borders import BORDER, INSIDE
+from unetkit.data.labels.depths import level_depths
 from unetkit.data.labels.values import Array, Colour, Ints, Value, code, display_colour, pack, percent, show, unpack
 
 __all__ = [
@@ -70,8 +72,10 @@ class Legend(Config):
     (`folders`), or are made of the `codes` of one mask, in which each writes its value over those before it.
     background: the class that is left out of means; None: every class counts. ignore: the value of unlabelled pixels.
     border: of instances that touch, the width in pixels of a third class, the border of each object, by which a network
-    tells them apart (`labels/borders.py`); 0: there is none. It is a help, not a thing of its own: masks and scores
-    know objects only (`plain`, `merge`). least: pixels of the smallest instances (1 in 100 is smaller); 0: not known.
+    tells them apart (`labels/borders.py`); 0: there is none. levels: instead of it, the relative depths that part
+    further classes, from the middle of each object to its edge, and radius: where the deepest is looked for
+    (`labels/depths.py`). Both are a help, not a thing of their own: masks and scores know objects only (`plain`,
+    `merge`). least, most: pixels of the smallest and the largest instances (1 in 100 is smaller, larger); 0: not known.
     reason: how this was understood, in words. A legend survives JSON unchanged.
     """
 
@@ -80,7 +84,10 @@ class Legend(Config):
     background: int | None
     ignore: Value | None = None
     border: int = Field(default=0, ge=0)
+    levels: tuple[float, ...] = ()
+    radius: int = Field(default=0, ge=0)
     least: int = Field(default=0, ge=0)
+    most: int = Field(default=0, ge=0)
     reason: str = ""
 
     @model_validator(mode="after")
@@ -96,11 +103,14 @@ class Legend(Config):
             raise ValueError(f"a legend of kind '{self.kind}' cannot have the values {used}")
         if self.background is not None and not 0 <= self.background < len(self.classes):
             raise ValueError(f"background is a class index below {len(self.classes)} or null, not {self.background}")
-        if self.border and self.kind != "instances":
+        if self.touching and self.kind != "instances":
             raise ValueError(f"a border tells instances apart; a legend of kind '{self.kind}' has none")
-        wanted = [True, False, False] if self.border else [True, False]
+        if self.levels:
+            _check_levels(self.levels, self.radius, self.border)
+        wanted = [True, False] + [False] * (len(self.levels) or bool(self.border))
         if self.kind == "instances" and [c.value == 0 for c in self.classes] != wanted:
             number = "three classes, of which the last is the border and" if self.border else "two classes, of which"
+            number = f"{len(wanted)} classes for {len(self.levels)} depths, of which" if self.levels else number
             raise ValueError(f"instances have {number} the first is 0")
         return self
 
@@ -118,17 +128,25 @@ class Legend(Config):
     def plain(self) -> Legend:
         """The legend of masks and scores: without the border, which belongs to the objects (`merge` says so of labels);
         otherwise this one."""
-        return self.model_copy(update={"classes": self.classes[:BORDER], "border": 0}) if self.touching else self
+        if not self.touching:
+            return self
+        return self.model_copy(update={"classes": self.classes[:BORDER], "border": 0, "levels": (), "radius": 0})
 
     @property
     def touching(self) -> bool:
         """Whether objects are learnt with help classes, by which predictions tell those apart that touch."""
-        return self.border > 0
+        return self.border > 0 or bool(self.levels)
 
     @property
     def depths(self) -> tuple[float, ...]:
         """How deep in an object each class is, 0 to 1, the background's 0 first; empty without help classes."""
-        return (0.0, 1.0, 0.0) if self.border else ()
+        return level_depths(self.levels) if self.levels else (0.0, 1.0, 0.0) if self.border else ()
+
+    def reach(self, ndim: int, spacing: Sequence[float] | None = None) -> tuple[int, ...]:
+        """Pixels beside a region of a mask, along each axis, that decide the classes in it."""
+        if self.levels:
+            return depths.reach(ndim, self.radius, spacing)
+        return borders.reach(ndim, self.border, spacing) if self.border else (0,) * ndim
 
     def merge(self, label_X: Label) -> Label:
         """A label in the classes of this legend, or of expected depths (`labels/depths.py`), in those of `plain`."""
@@ -174,7 +192,7 @@ class Legend(Config):
 
         coloured: whether the first axis of `raw` is that of RGB; None: yes where there are three axes (volumes have
         three, too: say False). spacing: of pixels along each axis, for the border of objects; in a part of a mask, it
-        is right at `unetkit.data.labels.borders.reach` pixels from where the part was cut.
+        is right at `reach` pixels from where the part was cut.
         Stray pixels have a value that belongs to no class (soft edges, JPEG damage); they get the class whose value is
         nearest (colours: in RGB). Pixels of the ignore value, NaN and `UNANNOTATED` become `IGNORE`.
         Raises DataError: colours where the legend has numbers, values that are infinite.
@@ -201,7 +219,9 @@ class Legend(Config):
         else:
             label_YX, stray = self._encode_numbers(raw)
         if self.border:
-            label_YX = with_borders(raw, label_YX, self.border, spacing)
+            label_YX = borders.with_borders(raw, label_YX, self.border, spacing)
+        if self.levels:
+            label_YX = depths.with_levels(raw, label_YX, self.levels, self.radius, spacing)
         return label_YX, strays or stray
 
     def lookup(self, codes: Ints) -> tuple[Label, NDArray[np.bool_]]:
@@ -231,8 +251,8 @@ class Legend(Config):
             for k, region in enumerate(self.classes):
                 table[self._bits() >> k & 1 > 0, k if self.apart else 0] = region.value
         values = [*enumerate(c.value for c in self.classes)] if not self.regions else []
-        if self.border:
-            values[BORDER] = (BORDER, self.classes[INSIDE].value)
+        if self.touching:
+            values[BORDER:] = [(k, self.classes[INSIDE].value) for k in range(BORDER, len(self.classes))]
         for index, value in [*values, (IGNORE, None if self.apart else self.ignore)]:
             if value is not None:
                 table[index], known[index] = value, True
@@ -338,6 +358,16 @@ class Legend(Config):
             )
             label_YX[stray_YX] = nearest[inverse]
         return label_YX, strays
+
+
+def _check_levels(levels: Sequence[float], radius: int, border: int) -> None:
+    """Raise ValueError where depths cannot be levels."""
+    if border:
+        raise ValueError("objects are told apart by a border or by levels of depth, not by both")
+    if list(levels) != sorted(set(levels)) or not 0 < levels[0] <= levels[-1] < 1:
+        raise ValueError(f"levels are relative depths between 0 and 1, ascending, not {tuple(levels)}")
+    if radius < 1:
+        raise ValueError(f"the radius in which depth is compared is at least 1 element, not {radius}")
 
 
 def _check_regions(classes: Sequence[LegendClass], background: int | None, ignore: Value | None) -> None:

@@ -16,7 +16,6 @@ from unetkit.data.case import Case, ClassFiles, ObjectFiles, WordLabel
 from unetkit.data.formats import AS_THEY_ARE, ImageInfo, ImageReader, Reading, format_of, open_image, suffixes
 from unetkit.data.formats.maps.vector import is_vector, open_vector
 from unetkit.data.formats.signals.intervals import is_interval_table, read_intervals
-from unetkit.data.labels.borders import reach
 from unetkit.data.labels.label_files import open_class_files, open_object_files
 from unetkit.data.labels.legend import Label, Legend
 from unetkit.data.labels.mask_files import MaskReader, RawMask, array_mask, drawn_mask, open_mask_file
@@ -63,10 +62,10 @@ class OpenLabel(Closing):
     def encoded(self, region: Region) -> tuple[Label, int]:
         """Class indices of a region, uint8, and its stray pixels."""
         spacing = self._mask.info.spacing if self._mask.info is not None else None
-        if not self._legend.border:
+        if not self._legend.touching:
             return encode(self._mask.read(region), self._legend, self._where)
         # what lies beside the region decides what in it is border
-        around = region.grow(reach(len(self.shape), self._legend.border, spacing)).intersect(Region.of(self.shape))
+        around = region.grow(self._legend.reach(len(self.shape), spacing)).intersect(Region.of(self.shape))
         label_X, strays = encode(self._mask.read(around), self._legend, self._where, spacing)
         return label_X[region.within(around).slices], strays
 

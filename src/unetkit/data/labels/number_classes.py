@@ -10,6 +10,7 @@ import numpy as np
 from unetkit.core.errors import DataError, PlanError
 from unetkit.data.labels.borders import WIDTH
 from unetkit.data.labels.classes import Pooled, choose_classes, instances_reason, pool
+from unetkit.data.labels.depths import LEVELS, radius_for
 from unetkit.data.labels.legend import Colour, Legend, LegendClass, Value, code, display_colour, percent, show, unpack
 from unetkit.data.labels.mask_facts import MaskFacts
 
@@ -88,7 +89,45 @@ def _instances(facts: Sequence[MaskFacts], names: Sequence[str] | None, pooled: 
         why += f"; {percent(close)} of them touch another: connected areas are objects"
     least = int(np.percentile(sizes, 1)) if len(sizes) else 0
     return Legend(
-        kind="instances", classes=tuple(classes), background=0, ignore=ignore, border=border, least=least, reason=why
+        kind="instances",
+        classes=tuple(classes),
+        background=0,
+        ignore=ignore,
+        border=border,
+        least=least,
+        most=int(np.percentile(sizes, 99)) if len(sizes) else 0,
+        reason=why,
+    )
+
+
+def learnt_by(legend: Legend, how: Literal["border", "depth", "none"], ndim: int) -> Legend:
+    """A legend of instances whose objects are told apart otherwise: by their border, by levels of depth, or (as
+    connected areas) by nothing that is learnt. Others are as they are."""
+    if legend.kind != "instances" or (how == "border" and legend.border) or (how == "none" and not legend.touching):
+        return legend
+    plain = legend.plain
+    called = {"border": ["border"], "none": [], "depth": [*(f"depth {k}" for k in range(2, len(LEVELS) + 1)), "edge"]}
+    used = {plain.ignore, *(c.value for c in plain.classes)}
+    spare = [value for value in range(254, 1, -1) if value not in used]
+    help_classes = [
+        LegendClass(name=name if name not in plain.names else f"{name}_", value=value, colour=display_colour(k + 1))
+        for k, (name, value) in enumerate(zip(called[how], spare, strict=False))
+    ]
+    why = {
+        "border": f"their border ({WIDTH} pixels) is learnt as a class of its own",
+        "depth": f"how deep a pixel lies in its object is learnt, in {len(LEVELS) + 1} classes",
+        "none": "connected areas are objects",
+    }[how]
+    return plain.model_copy(
+        update={
+            "classes": (*plain.classes, *help_classes),
+            "border": WIDTH if how == "border" else 0,
+            "levels": LEVELS if how == "depth" else (),
+            "radius": radius_for(legend.most, ndim) if how == "depth" else 0,
+            "reason": f"{legend.reason.partition(' of them touch another')[0]} of them touch another: {why}, as asked"
+            if " of them touch another" in legend.reason
+            else f"{legend.reason}; {why}, as asked",
+        }
     )
 
 

@@ -26,7 +26,7 @@ from unetkit.data.labels.legend import Legend
 from unetkit.plan.parts import PostPlan
 from unetkit.predict.finished import Finished, Labels, Scores
 from unetkit.predict.post.components import Parts, Values, components
-from unetkit.predict.post.divide import divided
+from unetkit.predict.post.divide import divided, thresholds_of
 from unetkit.predict.post.flood import flooded, relief_of_levels
 from unetkit.predict.post.holes import UNKNOWN, filling
 from unetkit.predict.post.room import Room
@@ -204,7 +204,8 @@ def _apart(finished: Finished, plan: PostPlan, room: Room) -> Parts:
 
     if plan.sure > 0:
         return flooded(relief_of_levels(levels, plan.sure), shape, room, LEAST_SEED)
-    return divided(levels, shape, room, plan.neck, plan.dip, finished.info.spacing)
+    thresholds = thresholds_of(finished.legend)
+    return divided(levels, shape, room, plan.neck, plan.dip, finished.info.spacing, thresholds=thresholds)
 
 
 def _wanted(plan: PostPlan, legend: Legend, k: int) -> bool:

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetkit.core.region import Region
+from unetkit.data.labels.legend import Legend
 from unetkit.predict.post.components import Parts, taken
 from unetkit.predict.post.flood import COST, HALO, Relief, flooded
 from unetkit.predict.post.room import Room, Stored
@@ -30,8 +31,12 @@ from unetkit.predict.post.room import Room, Stored
 Levels = Callable[[Region], NDArray[np.float32]]
 
 THRESHOLDS = (0.5, 0.7, 0.9)
-"""Depths whose distances are averaged. On 45 images of nuclei the AP at IoU 0.5 was 0.744 with 0.5 alone, 0.759 with
-these, 0.755 with five from 0.3 to 0.97."""
+"""Depths whose distances are averaged, of a network that learnt borders: its depth is the probability of being inside.
+On 45 images of nuclei the AP at IoU 0.5 was 0.744 with 0.5 alone, 0.759 with these, 0.755 with five from 0.3 to
+0.97."""
+OF_LEVELS = (-0.5, 0.2, 0.4, 0.6, 0.8)
+"""The same of a network that learnt levels of depth; the first is that of the ground, so that the shape of objects
+counts while depth is not learnt well. Cells in phase contrast, 300 steps: AP 0.29, without it 0.16; nuclei alike."""
 FARTHEST = {1: 4096, 2: 128, 3: 32}
 """By number of axes: distances beyond are taken to be this, in elements; what is thicker is flat in its middle."""
 
@@ -57,14 +62,16 @@ def divided(
     dip: float = 0.0,
     spacing: Sequence[float] | None = None,
     halo: Sequence[int] | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> Parts:
     """Objects by depth, in order of their first summits; the values of the parts are 1.
 
     levels: depth in an object (*region) float32, 0 to 1, and below 0 where there is none. neck: the share of the lesser
     summit's height, dip: the elements of the finest axis, that a pass lies below it between two objects, both at least.
     spacing: of the elements along each axis; None: alike. halo: elements around a block; None: as suits most objects.
+    thresholds: whose distances are averaged.
     """
-    found = basins(levels, shape, room, spacing, halo)
+    found = basins(levels, shape, room, spacing, halo, thresholds)
     return joined(found, neck, dip)
 
 
@@ -74,10 +81,11 @@ def basins(
     room: Room,
     spacing: Sequence[float] | None = None,
     halo: Sequence[int] | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> Basins:
     """An image divided at every valley; arguments as of `divided`."""
     around = (HALO[len(shape)],) * len(shape) if halo is None else tuple(halo)
-    hills = _hills(levels, shape, room, spacing)
+    hills = _hills(levels, shape, room, spacing, thresholds)
     summits = _summits(levels, hills, shape, room, around)
     relief = Relief(
         seeds=lambda region: np.asarray(summits[region.slices]) > 0,
@@ -119,22 +127,34 @@ def numbers(found: Basins, neck: float, dip: float = 0.0) -> NDArray[np.int64]:
     return number
 
 
-def expected_distance(level_X: NDArray[np.float32], sampling: Sequence[float], farthest: float) -> NDArray[np.float32]:
-    """Mean over `THRESHOLDS` of the distance (*space), in elements of the finest axis, to the nearest pixel that is no
+def thresholds_of(legend: Legend) -> tuple[float, ...]:
+    """The thresholds that suit what was learnt of objects."""
+    return OF_LEVELS if legend.levels else THRESHOLDS
+
+
+def expected_distance(
+    level_X: NDArray[np.float32],
+    sampling: Sequence[float],
+    farthest: float,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> NDArray[np.float32]:
+    """Mean over thresholds of the distance (*space), in elements of the finest axis, to the nearest pixel that is no
     deeper; at most `farthest`. The image's edge is none, for what lies beyond is not known."""
     from scipy import ndimage
 
     total_X = np.zeros(level_X.shape, np.float32)
-    for threshold in THRESHOLDS:
+    for threshold in thresholds:
         inside_X = level_X > threshold
         if inside_X.all():
             total_X += farthest
         elif inside_X.any():
             total_X += np.minimum(ndimage.distance_transform_edt(inside_X, sampling), farthest)
-    return total_X / np.float32(len(THRESHOLDS))
+    return total_X / np.float32(len(thresholds))
 
 
-def _hills(levels: Levels, shape: Sequence[int], room: Room, spacing: Sequence[float] | None) -> Stored:
+def _hills(
+    levels: Levels, shape: Sequence[int], room: Room, spacing: Sequence[float] | None, thresholds: Sequence[float]
+) -> Stored:
     stored = room.array("hills", shape, np.float32)
     lengths = np.ones(len(shape)) if spacing is None else np.asarray(spacing, float) / min(spacing)
     farthest = float(FARTHEST[len(shape)])
@@ -142,7 +162,7 @@ def _hills(levels: Levels, shape: Sequence[int], room: Room, spacing: Sequence[f
     blocks = room.blocks(shape, COST, reach)
     for block in blocks:
         wide = blocks.wide(block)
-        hill_X = expected_distance(levels(wide), lengths.tolist(), farthest)
+        hill_X = expected_distance(levels(wide), lengths.tolist(), farthest, thresholds)
         stored[block.slices] = hill_X[block.within(wide).slices]
     return stored
 

@@ -30,7 +30,7 @@ from unetkit.predict.heldout import HeldOut
 from unetkit.predict.post import cleaned_array
 from unetkit.predict.post.clean import voxel_size
 from unetkit.predict.post.components import Parts, components
-from unetkit.predict.post.divide import Basins, basins, numbers
+from unetkit.predict.post.divide import Basins, basins, numbers, thresholds_of
 from unetkit.predict.post.room import Room
 from unetkit.predict.tuning.search import Found, Scores, Setting, search
 
@@ -129,7 +129,9 @@ def overlaps(case: HeldOut, legend: Legend, ground: float, calibration: Calibrat
     if apart:
         label_X = decide(torch.from_numpy(shares_KX), False, False, Rule(depths=legend.depths, ground=ground)).numpy()
         level_X = depth_table(legend.depths)[label_X]
-        found = basins(lambda region: level_X[region.slices], shape, room, case.spacing)
+        found = basins(
+            lambda region: level_X[region.slices], shape, room, case.spacing, thresholds=thresholds_of(legend)
+        )
     else:
         inside_X = shares_KX[0] < 1 - ground
         nothing = np.zeros(0, np.int64)
