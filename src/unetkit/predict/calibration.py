@@ -112,7 +112,7 @@ def fit_calibration(cases: Sequence[HeldOut], legend: Legend) -> Calibration:
     if len(fold_of) < 4:
         chosen, gain = 1, ""
     else:
-        chosen, gain = _chosen(forms, pixels, units, folds)
+        chosen, gain = _chosen(forms, [each.few() for each in pixels], units, folds)
     temperatures, offsets = _fitted(forms[chosen], pixels, legend.regions)
     if chosen == 0 or (np.allclose(temperatures, 1, atol=1e-3) and not offsets.any()):
         return Calibration()
@@ -207,6 +207,10 @@ class Pixels:
         """Those of several cases."""
         truths = tuple(np.concatenate(views) for views in zip(*(part.truths for part in parts), strict=True))
         return cls(np.concatenate([part.logits_NK for part in parts]), truths, parts[0].regions)
+
+    def few(self) -> Pixels:
+        """Every fourth, by which forms are compared."""
+        return Pixels(self.logits_NK[::4], tuple(truth_NK[::4] for truth_NK in self.truths), self.regions)
 
     def surprise(self, logits_NK: Array) -> tuple[Array, Array]:
         """With other logits: the negative log-likelihood of each pixel, (N,), the mean of all views; and its gradient
