@@ -82,13 +82,13 @@ class Quality(Config):
 def sums_of(shares_KX: NDArray[np.float32], label_X: NDArray[np.uint8], legend: Legend) -> Sums:
     """Of calibrated probabilities (K, *space) and the label (*space) of the network's classes, or of depths, summed up
     for the classes of masks. Pixels whose label is `IGNORE` are left out."""
-    plain, known = legend.plain, label_X != IGNORE
-    shares_KN, label_N = plain_scores(shares_KX, legend)[:, known], legend.merge(label_X)[known]
-    inside = [plain.where(label_N, k) for k in range(len(plain.classes))]
-    rows = [
-        (p_N.sum(dtype=np.float64), here.sum(), p_N[here].sum(dtype=np.float64))
-        for p_N, here in zip(shares_KN, inside, strict=True)
-    ]
+    plain, known_X = legend.plain, label_X != IGNORE
+    plain_KX, label_X = plain_scores(shares_KX, legend), legend.merge(label_X)
+    rows = []
+    for k, share_X in enumerate(plain_KX):  # nothing of the size of all classes is copied
+        here_X = plain.where(label_X, k)
+        total = share_X.sum(dtype=np.float64, where=known_X)
+        rows.append((total, here_X.sum(), share_X.sum(dtype=np.float64, where=here_X)))
     return np.array(rows, np.float64).T
 
 
