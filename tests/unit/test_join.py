@@ -1,4 +1,4 @@
-"""Validation images are judged first, and learnt from afterwards; never those that the data give, never in folds."""
+"""Validation images judge first, and are learnt from afterwards, in folds too; never those that the data give."""
 
 from __future__ import annotations
 
@@ -64,7 +64,24 @@ def test_those_that_the_data_give_never_join(data: Path, tmp_path: Path) -> None
     assert [e.step for e in events if isinstance(e, Validated)][-1] == 20
 
 
-def test_folds_keep_theirs_apart(data: Path, tmp_path: Path) -> None:
-    run, _ = train(data / "train", tmp_path / "run", folds=2)
-    assert run.plan.budget.join == 1
-    assert not list(run.path.rglob(JUDGED))
+def test_the_networks_of_folds_judge_first_and_learn_from_all_then(data: Path, tmp_path: Path) -> None:
+    run, events = train(data / "train", tmp_path / "run", folds=2)
+    assert len(list(run.path.rglob(JUDGED))) == 2
+    assert len([e for e in events if e.kind == "decided" and e.what == "joined"]) == 2
+    # what is scored is what each network said before
+    from unetkit.core.events import drain
+    from unetkit.job.scoring import predict_case
+    from unetkit.job.sides import Side, fold_folder
+    from unetkit.job.understand import understand
+
+    cases = {case.id: case for case in drain(understand(data / "train", run.plan.request), None).discovery.cases}
+    rows = [row.split(",") for row in (run.path / "split.csv").read_text().splitlines()]
+    column, first = rows[0].index("fold"), next(row for row in rows[1:] if row[rows[0].index("fold")] == "1")
+    assert column
+    case = cases[first[0]]
+    model, predictor = Side(fold_folder(run.path, 1), run.plan, (case,)).open()
+    label_X, _ = predict_case(predictor, model, case)
+    found = run.path / "out-of-fold" / f"{case.id}.png"
+    from PIL import Image
+
+    assert np.mean(np.asarray(Image.open(found)) == model.legend.plain.decode(label_X)) > 0.97

@@ -82,7 +82,7 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
     post, why_post = objects.post(own, legend)
     predict = predict.model_copy(update={"post": post})
     budget, why_budget = _budget(request, facts.ndim)
-    if data.folds == 1 and not data.given:
+    if not data.given:
         budget = budget.model_copy(update={"join": JOIN})
         why_budget["budget.join"] = (
             "then scores are taken, and the validation images join the others: what is used has learnt from all"
