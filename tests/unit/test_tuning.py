@@ -23,6 +23,7 @@ from unetkit.predict.heldout import HeldOut
 from unetkit.predict.post import cleaned_array
 from unetkit.predict.tuning import tune_decoding
 from unetkit.predict.tuning.objects import overlaps, score_of
+from unetkit.predict.tuning.search import Scores, Setting, search
 from unetkit.predict.tuning.tune import lighter
 
 
@@ -206,6 +207,26 @@ def test_noise_teaches_nothing(of: Legend) -> None:
     else:  # Dice of a random guess is best where everything is foreground: that is no noise, and nothing else is learnt
         assert all(b >= 0 for found in taught for b in found.bias)
         assert all(t <= 0.5 for found in taught for t in found.thresholds)
+
+
+def test_settings_that_differ_by_chance_are_hardly_ever_chosen_and_one_that_is_better_is() -> None:
+    cases = [held_out(np.zeros((2, 2)), np.zeros((2, 2, 2)), n, group=f"g{n // 2}") for n in range(24)]
+    options = [(0.0, 1.0, 2.0, 3.0), (0.0, 1.0, 2.0)]
+    chosen = 0
+    for trial in range(60):
+        gain = 0.05 if trial >= 40 else 0.0
+
+        def score(setting: Setting, trial: int = trial, gain: float = gain) -> Scores:
+            noise = np.random.default_rng([trial, *(int(v) for v in setting)]).normal(0, 0.02, len(cases))
+            return 0.7 + noise + gain * (setting[0] == 2)
+
+        found = search((0.0, 0.0), options, score, cases)
+        if gain:
+            assert found.setting[0] == 2
+            assert found.gain == pytest.approx(gain, abs=0.03)
+        else:
+            chosen += found.better
+    assert chosen <= 6
 
 
 def test_well_decided_cases_stay_as_they_are() -> None:

@@ -29,7 +29,7 @@ from unetkit.predict.post import cleaned_array
 from unetkit.predict.post.clean import voxel_size
 from unetkit.predict.post.components import components
 from unetkit.predict.post.room import Room
-from unetkit.predict.tuning.search import Scores, Setting, mean_of_units, search
+from unetkit.predict.tuning.search import FEWEST, SURE, Scores, Setting, mean_of_units, search, units_of
 
 SIZES = (0.25, 0.5, 1.0)
 """In units of the area than which 1 in 20 of the masks is smaller; and of that than which 1 in 100 is."""
@@ -89,8 +89,8 @@ def tune_areas(
         change = [
             _dice(c, legend, filled, rule, calibration) - _dice(c, legend, chosen, rule, calibration) for c in cases
         ]
-        gain, error = mean_of_units(np.array(change), cases)
-        if len(cases) >= 4 and gain > error:
+        gain, error = mean_of_units(np.array(change), units_of(cases))
+        if len(set(units_of(cases))) >= FEWEST and gain > SURE * error:
             chosen = filled
             why = "; ".join(filter(None, (why, f"with holes filled, Dice rose by {gain:.3f} ± {error:.3f}")))
     return (chosen, why) if chosen != post else (None, "")
