@@ -25,7 +25,9 @@ def test_the_names_are_these() -> None:
 
 @pytest.mark.parametrize("first", ["unetkit.train.loop", "unetkit.augment.apply", "unetkit.report.page", "unetkit"])
 def test_verbs_stay_functions_whatever_was_imported_first(first: str) -> None:
-    code = f"import {first}, unetkit as uk; print([type(getattr(uk, n)).__name__ for n in ('train', 'plan', 'augment')])"
+    code = (
+        f"import {first}, unetkit as uk; print([type(getattr(uk, n)).__name__ for n in ('train', 'plan', 'augment')])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "['function', 'function', 'function']"
 

@@ -26,8 +26,8 @@ from unetkit.predict.tuned import Tuned
 from unetkit.predict.tuning import tune_decoding
 
 SECONDS, SHARE = 20.0, 0.02
-"""About the longest that decoding is tuned, on one core, and its share of a budget in minutes; done three times (once on
-all cases, once on each half)."""
+"""About the longest that decoding is tuned, on one core, and its share of a budget in minutes; done three times (once
+on all cases, once on each half)."""
 
 
 def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
