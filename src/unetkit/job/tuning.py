@@ -40,7 +40,7 @@ def teach(cases: Sequence[HeldOut], plan: Plan) -> Tuned:
     minutes = plan.budget.minutes
     seconds = SECONDS if minutes is None else min(SECONDS, SHARE * 60 * minutes)
     decoding = tune_decoding(cases, legend, plan.predict.post, calibration, asked, seconds)
-    quality = fit_quality(cases, legend, calibration, decoding.rule(legend, decoding.post or plan.predict.post))
+    quality = fit_quality(cases, legend, calibration, decoding.rule(legend, decoding.after(plan.predict.post)))
     return Tuned(calibration=calibration, decoding=decoding, quality=quality)
 
 
@@ -67,7 +67,7 @@ def honesty(cases: Sequence[HeldOut], plan: Plan, tuned: Tuned, others: Sequence
     legend, each = plan.data.legend, others if halves(cases) is not None else [tuned] * len(cases)
     calibration = calibration_report(cases, legend, [one.calibration for one in each])
     taught = [
-        (one.calibration, one.decoding.rule(legend, one.decoding.post or plan.predict.post), one.quality)
+        (one.calibration, one.decoding.rule(legend, one.decoding.after(plan.predict.post)), one.quality)
         for one in others
     ]
     quality = quality_report(cases, legend, taught)
@@ -78,7 +78,7 @@ def decoded(case: HeldOut, plan: Plan, tuned: Tuned) -> tuple[NDArray[np.uint8],
     """What the probabilities of a case become, as users get it: the label (*window) in the classes of masks, and the
     ids of objects where they are told apart."""
     legend: Legend = plan.data.legend
-    post = tuned.decoding.post or plan.predict.post
+    post = tuned.decoding.after(plan.predict.post)
     shares_KX = tuned.calibration.apply(case.probabilities(), legend.regions)
     label_X = decide(torch.from_numpy(shares_KX), legend.regions, False, tuned.decoding.rule(legend, post)).numpy()
     info = ImageInfo(

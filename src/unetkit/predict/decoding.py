@@ -36,6 +36,10 @@ class Decoding(Config):
         """Whether it changes nothing."""
         return self == Decoding(why=self.why)
 
+    def after(self, planned: PostPlan) -> PostPlan:
+        """What becomes of areas and objects: as held-out predictions taught, else as planned."""
+        return self.post or planned
+
     def rule(self, legend: Legend, post: PostPlan) -> Rule:
         """How each pixel is decided. post: what becomes of areas and objects (of these, or as a user changed it)."""
         if legend.touching:

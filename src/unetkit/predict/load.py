@@ -48,7 +48,7 @@ def load_model(
 
 def with_tuned(model: Model, plan: Plan, tuned: Tuned) -> Model:
     """The model with what held-out predictions taught, instead of what it had."""
-    return replace(model, tuned=tuned, post=tuned.decoding.post or plan.predict.post)
+    return replace(model, tuned=tuned, post=tuned.decoding.after(plan.predict.post))
 
 
 def members(run: Path, plan: Plan, fold: int | None = None) -> tuple[Path, ...]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,19 +15,17 @@ import torch
 
 from unetkit.core.errors import RunError
 from unetkit.core.events import Decided, Event, Progress, Saved, Validated
-from unetkit.core.files import remove_partial
 from unetkit.core.rng import key
 from unetkit.data.prepared.patches import PreparedCase
-from unetkit.nets.build import build
-from unetkit.nets.weights import load_weights, save_weights
-from unetkit.plan.budget import arithmetic_of, place
+from unetkit.nets.weights import save_weights
+from unetkit.plan.budget import arithmetic_of
 from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan
-from unetkit.train.average import Average
 from unetkit.train.log import EventLog
-from unetkit.train.optim import make_optimiser, set_rate
+from unetkit.train.optim import set_rate
 from unetkit.train.schedule import Schedule
-from unetkit.train.state import Learner, Position, load_state, read_position, save_state
+from unetkit.train.sitting import Pace, begin
+from unetkit.train.state import Position, save_state
 from unetkit.train.step import Also, Batches, train_step
 from unetkit.train.validate import validate
 
@@ -38,8 +35,6 @@ JUDGED = "judged.safetensors"
 # What a run begins with that goes on from another run's weights (copied once, so that the other need not stay), or from
 # what images alone taught.
 START = "start.safetensors"
-# Saving may take one fortieth of the time: where it is slow, the state is saved more seldom than the plan says.
-SAVE_SHARE = 40.0
 # A validation this close to the best counts as equal, and the later, more trained weights are kept.
 EQUAL = 0.003
 
@@ -68,33 +63,13 @@ def fit(
     from beside the labels.
     Raises RunError: the saved state belongs to another plan or is damaged; the loss is no longer a number.
     """
-    arithmetic = arithmetic_of(plan.machine)
-    torch.set_num_threads(arithmetic.threads)
-    net = place(build(plan.net, seed=key(plan.seed, "weights")), arithmetic)
-    net.checkpointing = plan.machine.checkpointing
-    if (plan.request.start is not None or plan.learn.masked > 0) and read_position(run) is None:
-        load_weights(net, run / START, strict=False)
     joins = plan.budget.join < 1 and len(val_cases) > 0
     batches = Batches(train_cases, plan, val_cases if joins else ())
-    learner = Learner(net, Average(net, plan.optim), make_optimiser(net, plan.optim), batches.hard)
-    average, optimiser = learner.average, learner.optimiser
-    remove_partial(run)
-    position = read_position(run)
-    if position is None:
-        position = Position(plan=plan.digest(), reserve=reserve)
-    elif position.plan != plan.digest():
-        raise RunError(
-            f"{run / 'plan.json'}: the plan changed after step {position.step} of this run; restore it, or train into"
-            " a new folder with -o"
-        )
-    else:
-        load_state(run, learner)
-        log.truncate(position.log_bytes)
-        yield Decided(
-            what="resume",
-            value=f"step {position.step}",
-            why=f"{run} holds a run that was interrupted after {position.elapsed:.0f} s of training",
-        )
+    start = run / START if plan.request.start is not None or plan.learn.masked > 0 else None
+    learner, position = yield from begin(
+        plan, run, log, reserve, spec=plan.net, folder=run, start=start, hard=batches.hard
+    )
+    net, average, optimiser = learner.net, learner.average, learner.optimiser
     if position.finished:
         return Outcome(position, finished=True)
     if position.joined is not None:
@@ -102,21 +77,20 @@ def fit(
 
     schedule = Schedule(plan.budget, plan.optim, position.reserve, position.settled, list(position.looks))
     looked_at = spread(val_cases, plan.budget.validation_cases)
-    loss = loss_of(plan)
+    loss, arithmetic = loss_of(plan), arithmetic_of(plan.machine)
     now = position.model_dump()
-    began = time.perf_counter() - position.elapsed
-    saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf
+    pace = Pace(position, plan.budget.save_every)
 
     def save(finished: bool = False) -> Position:
-        now["elapsed"] = time.perf_counter() - began
-        now["log_bytes"] = log.bytes()
+        now["elapsed"], now["log_bytes"] = pace.elapsed, log.bytes()
         now["settled"], now["looks"], now["finished"] = schedule.settled, tuple(schedule.looks), finished
         position = Position(**now)
-        save_state(run, learner, position)
+        with pace.saving():
+            save_state(run, learner, position)
         return position
 
     while True:
-        elapsed = time.perf_counter() - began
+        elapsed = pace.elapsed
         fraction = schedule.fraction(now["step"], elapsed)
         mark = schedule.mark(fraction, elapsed)
         joining = joins and fraction >= plan.budget.join
@@ -133,7 +107,7 @@ def fit(
             yield Validated(
                 step=now["step"],
                 fraction=fraction,
-                seconds=time.perf_counter() - began,
+                seconds=pace.elapsed,
                 loss=now["loss"],
                 lr=schedule.learning_rate(fraction),
                 dice=result.dice,
@@ -149,7 +123,7 @@ def fit(
                     value=f"step {now['step']}",
                     why="from here on the validation images are learnt from as well; scores are of the network before",
                 )
-            if schedule.look(result.dice, time.perf_counter() - began):
+            if schedule.look(result.dice, pace.elapsed):
                 yield Decided(
                     what="settled",
                     value=f"step {now['step']}",
@@ -179,25 +153,21 @@ def fit(
         now["step"] += 1
         now["loss"] = value if now["loss"] is None else 0.95 * now["loss"] + 0.05 * value
         average.update(net, now["step"], fraction)
-        clock = time.perf_counter()
-        if clock - told_at >= max(0.5, (clock - began) / 1000):
-            told_at = clock
-            fraction = schedule.fraction(now["step"], clock - began)
+        if pace.tells():
+            elapsed = pace.elapsed
+            fraction = schedule.fraction(now["step"], elapsed)
             yield Progress(
                 task="train",
                 done=now["step"],
                 fraction=fraction,
-                eta=(clock - began) * (1 - fraction) / fraction if fraction > 0 else None,
+                eta=elapsed * (1 - fraction) / fraction if fraction > 0 else None,
                 loss=now["loss"],
                 dice=now["best"],
             )
         if should_stop():
             return Outcome(save(), finished=False)
-        every = plan.budget.save_every
-        if clock - saved_at >= (max(every, SAVE_SHARE * save_cost) if every else 0):
+        if pace.saves():
             save()
-            saved_at = time.perf_counter()
-            save_cost = saved_at - clock
 
     save_weights(average.net, run / LAST)
     kept = now["best_step"]

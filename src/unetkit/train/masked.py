@@ -8,7 +8,6 @@ The body of the network is the one that will learn the labels; only its last lay
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 
@@ -20,23 +19,22 @@ from unetkit.augment.intensity import change_intensity
 from unetkit.augment.warp import warp
 from unetkit.core.errors import RunError
 from unetkit.core.events import Decided, Event, Progress, Started
-from unetkit.core.files import remove_partial
 from unetkit.core.rng import key, numpy_generator
 from unetkit.data.prepared.patches import PatchSampler, PreparedCase
-from unetkit.nets.build import UNet, build, centred
+from unetkit.nets.build import UNet, centred
 from unetkit.nets.matching import patterns
 from unetkit.nets.spec import NetSpec
 from unetkit.nets.weights import save_weights
-from unetkit.plan.budget import arithmetic_of, autocast, place, placed
+from unetkit.plan.budget import arithmetic_of, autocast, placed
 from unetkit.plan.parts import BudgetPlan
 from unetkit.plan.plan import Plan
-from unetkit.train.average import Average
 from unetkit.train.consistency import anywhere
 from unetkit.train.log import EventLog
-from unetkit.train.loop import SAVE_SHARE, START, Outcome, dropout_from
-from unetkit.train.optim import clip_gradient, make_optimiser, set_rate
+from unetkit.train.loop import START, Outcome, dropout_from
+from unetkit.train.optim import clip_gradient, set_rate
 from unetkit.train.schedule import Schedule
-from unetkit.train.state import Learner, Position, load_state, read_position, save_state
+from unetkit.train.sitting import Pace, begin
+from unetkit.train.state import Position, save_state
 from unetkit.train.step import as_tensor
 
 FOLDER = "masked"
@@ -72,46 +70,26 @@ def paint(
     first sitting. Raises RunError: the saved state belongs to another plan or is damaged; the loss is no number.
     """
     folder = run / FOLDER
-    position = read_position(folder)
-    if position is not None and position.plan != plan.digest():
-        raise RunError(
-            f"{run / 'plan.json'}: the plan changed after step {position.step} of this run; restore it, or train into"
-            " a new folder with -o"
-        )
-    if position is not None and position.finished:
-        log.truncate(position.log_bytes)
+    learner, position = yield from begin(
+        plan, run, log, reserve, spec=painter(plan.net), folder=folder, task="painting in"
+    )
+    net, average, optimiser = learner.net, learner.average, learner.optimiser
+    if position.finished:
         return Outcome(position, finished=True)
-    arithmetic = arithmetic_of(plan.machine)
-    torch.set_num_threads(arithmetic.threads)
-    net = place(build(painter(plan.net), seed=key(plan.seed, "weights")), arithmetic)
-    net.checkpointing = plan.machine.checkpointing
-    optimiser, average = make_optimiser(net, plan.optim), Average(net, plan.optim)
-    learner = Learner(net, average, optimiser)
-    remove_partial(folder)
-    if position is None:
-        position = Position(plan=plan.digest(), reserve=reserve)
-    else:
-        load_state(folder, learner)
-        log.truncate(position.log_bytes)
-        yield Decided(
-            what="resume",
-            value=f"step {position.step} of painting in",
-            why=f"{run} holds a run that was interrupted after {position.elapsed:.0f} s of it",
-        )
     schedule = Schedule(_budget(plan, position.reserve), plan.optim)
     yield Started(task="masked", total=steps_of(plan) or 0)
     hidden = Masked(cases, plan)
     step, loss = position.step, position.loss
-    began = time.perf_counter() - position.elapsed
-    saved_at, save_cost, told_at = time.perf_counter(), 0.0, -math.inf
+    pace = Pace(position, plan.budget.save_every)
 
     def save(finished: bool = False) -> Position:
-        values = {"step": step, "loss": loss, "elapsed": time.perf_counter() - began, "log_bytes": log.bytes()}
+        values = {"step": step, "loss": loss, "elapsed": pace.elapsed, "log_bytes": log.bytes()}
         now = Position(plan=plan.digest(), reserve=position.reserve, finished=finished, **values)
-        save_state(folder, learner, now)
+        with pace.saving():
+            save_state(folder, learner, now)
         return now
 
-    while (fraction := schedule.fraction(step, time.perf_counter() - began)) < 1.0:
+    while (fraction := schedule.fraction(step, pace.elapsed)) < 1.0:
         set_rate(optimiser, schedule.learning_rate(fraction))
         with dropout_from(plan, step):
             value = hidden.step(net, optimiser, step)
@@ -123,17 +101,12 @@ def paint(
         step += 1
         loss = value if loss is None else 0.95 * loss + 0.05 * value
         average.update(net, step, fraction)
-        clock = time.perf_counter()
-        if clock - told_at >= max(0.5, (clock - began) / 1000):
-            told_at = clock
+        if pace.tells():
             yield Progress(task="masked", done=step, fraction=min(1.0, fraction), loss=loss)
         if should_stop():
             return Outcome(save(), finished=False)
-        every = plan.budget.save_every
-        if clock - saved_at >= (max(every, SAVE_SHARE * save_cost) if every else 0):
+        if pace.saves():
             save()
-            saved_at = time.perf_counter()
-            save_cost = saved_at - clock
 
     save_weights(body(plan.net, average.net.state_dict()), run / START, {"from": "masked reconstruction"})
     yield Decided(
