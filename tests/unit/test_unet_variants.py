@@ -11,7 +11,7 @@ from unetkit.core.errors import SpecError
 from unetkit.nets import NetSpec, UNet
 from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry
-from unetkit.nets.ops import Conv3d
+from unetkit.nets.ops import Conv3d, InstanceNorm
 from unetkit.nets.topology import program
 
 
@@ -192,3 +192,33 @@ def test_convolutions_of_flat_volumes_are_torchs(planes: int, kernel: int) -> No
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 3, 6, 8), torch.channels_last),
+        ((1, 3, 6, 8), torch.channels_last),
+        ((3, 4, 5, 6, 4), torch.channels_last_3d),
+        ((2, 3, 1, 1), torch.channels_last),
+    ],
+)
+def test_instance_norm_is_the_same_in_both_layouts_and_keeps_them(
+    shape: tuple[int, ...], layout: torch.memory_format
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    norm = InstanceNorm(shape[1], affine=True)
+    torch.nn.init.uniform_(norm.weight, 0.5, 2, generator=generator)
+    image, towards = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    found = []
+    for form in (torch.contiguous_format, layout):
+        x_BCX = image.clone(memory_format=form).requires_grad_()
+        y_BCX = norm(x_BCX)
+        assert y_BCX.is_contiguous(memory_format=form)
+        found.append((y_BCX, *torch.autograd.grad((y_BCX * towards).sum(), (x_BCX, norm.weight, norm.bias))))
+    for plain, other in zip(*found, strict=True):
+        torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-5)
+    axes = tuple(range(2, len(shape)))
+    mean, spread = image.mean(axes, keepdim=True), image.var(axes, correction=0, keepdim=True)
+    scale = norm.weight.view(1, -1, *(1,) * len(axes))
+    torch.testing.assert_close(found[1][0], (image - mean) / (spread + 1e-5).sqrt() * scale, rtol=1e-4, atol=1e-5)

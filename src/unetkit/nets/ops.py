@@ -103,15 +103,23 @@ class InstanceNorm(_Norm):
     """Instance norm. Unlike torch's, it takes maps of a single pixel (the result is the shift)."""
 
     def forward(self, x_BCX: Tensor) -> Tensor:
-        """(B, C, *X) → the same shape."""
+        """(B, C, *X) → the same shape, and the same memory layout."""
+        if not x_BCX.is_contiguous():
+            # with the channels last every image is normalised as a batch of one: all images at once, as channels of
+            # one, would have to be brought into the other layout, and all that follows would stay in it
+            each = [self._norm(image_1CX, self.weight, self.bias) for image_1CX in torch.split(x_BCX, 1)]
+            return each[0] if len(each) == 1 else torch.cat(each)
         batch, channels = x_BCX.shape[:2]
         scale, shift = (p if p is None else p.repeat(batch) for p in (self.weight, self.bias))
-        flat = x_BCX.reshape(1, batch * channels, *x_BCX.shape[2:])
-        y = torch.batch_norm(flat, scale, shift, None, None, True, 0.0, EPSILON, False)
+        y = self._norm(x_BCX.view(1, batch * channels, *x_BCX.shape[2:]), scale, shift)
         # As `torch.instance_norm`, but its result is no view for autograd: an activation that overwrites a view would
         # make torch copy the whole map several times in training.
         result: Tensor = torch.ops.aten._unsafe_view(y, x_BCX.shape)
         return result
+
+    @staticmethod
+    def _norm(x_1CX: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+        return torch.batch_norm(x_1CX, scale, shift, None, None, True, 0.0, EPSILON, False)
 
 
 class GroupNorm(_Norm):
