@@ -271,6 +271,37 @@ def test_of_a_short_budget_only_as_many_folds_are_trained_as_are_of_use(
     assert found[999][1].startswith("each has 3 min 20 s; ")
 
 
+@pytest.mark.parametrize(
+    ("minutes", "most", "folds"), [(39, 20, 1), (40, 20, 5), (40, 4, 4), (40, 2, 1), (None, 20, 1), (600, 1, 1)]
+)
+def test_many_minutes_are_divided_among_folds_unasked(minutes: float | None, most: int, folds: int) -> None:
+    assert folding.folds_of(uk.Request(minutes=minutes), most) == folds
+    assert folding.folds_of(uk.Request(minutes=minutes, folds=1), most) == 1
+    assert folding.folds_of(uk.Request(minutes=minutes, folds=7), most) == 7
+
+
+def test_unasked_each_fold_has_time_for_a_network_of_fair_size(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = uk.plan(data, request(folds=None, steps=None, minutes=60.0)).plan
+    assert plan.data.folds == 5
+    candidates = [Candidate(plan.net, 2, least) for least in (0, 400, 1000, 3500, 5000)]
+    monkeypatch.setattr(folding, "seconds_per_step", lambda *_: 0.1)
+    found = {s: folding.folds_in_time(plan, candidates, (32, 32), s) for s in (350, 1049, 1050, 1400, 1750, 9999)}
+    assert {s: count for s, (count, _) in found.items()} == {350: 1, 1049: 1, 1050: 3, 1400: 4, 1750: 5, 9999: 5}
+    assert found[1049][1].startswith("only one fold is trained: each needs 3500 steps to be of use")
+    assert found[1750][1].startswith("several networks together know more than one that has all the time; each has 5 m")
+
+
+def test_a_given_validation_or_too_few_cases_keep_one_split(data: Path, tmp_path: Path) -> None:
+    lines = ["image,mask,split"]
+    for k in range(8):
+        side = "val" if k == 3 else "train"
+        lines.append(f"{data / 'images' / f'im{k}.png'},{data / 'masks' / f'im{k}.png'},{side}")
+    (tmp_path / "given.csv").write_text("\n".join(lines))
+    (tmp_path / "two.csv").write_text("\n".join(["image,mask", *(line[:-6] for line in lines[1:3])]))
+    for name in ("given.csv", "two.csv"):
+        assert uk.plan(tmp_path / name, request(folds=None, steps=None, minutes=60.0)).plan.data.folds == 1
+
+
 def test_a_run_of_which_one_fold_fits(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folding, "seconds_per_step", lambda *_: 1.0)
     run, said = tmp_path / "run", list[Event]()

@@ -36,12 +36,7 @@ def fold_cases(
     _refuse_given(cases, folds)
     test = tuple(case.id for case in cases if case.split == "test")
     ids = [case.id for case in cases if case.split != "test"]
-    units, contiguous = units_of(ids, groups, hashes), groups.ordered
-    whole = {groups.of.get(i) for i in ids}
-    why = groups.reason
-    if len(units) == 1 and len(whole) == 1 and None not in whole:
-        units, contiguous = units_of(ids, Groups(), hashes), True
-        why = f"all cases are one group ({whole.pop()}), and scores will flatter; add cases of another group"
+    units, contiguous, why = _units(ids, groups, hashes)
     if len(units) < 2:
         what = "there is one case only" if len(ids) < 2 else "copies of images tie all cases together"
         raise DataError(f"--folds {folds}: {what}, so that nothing can be parted; leave --folds out")
@@ -63,6 +58,22 @@ def fold_cases(
     of_case = MappingProxyType({i: groups.of[i] for i in (*ids, *test) if i in groups.of})
     reason = f"test as the data gives it; of the rest, {why}" if test else why
     return Split(tuple(ids), (), test, reason, of_case, in_order)
+
+
+def most_folds(cases: Sequence[Case], groups: Groups, hashes: Mapping[str, str]) -> int:
+    """How many folds there can be; 1 where nothing can be parted, or the data give who validates."""
+    if any(case.split == "val" for case in cases):
+        return 1
+    return max(1, len(_units([case.id for case in cases if case.split != "test"], groups, hashes)[0]))
+
+
+def _units(ids: Sequence[str], groups: Groups, hashes: Mapping[str, str]) -> tuple[list[list[str]], bool, str]:
+    """The parts that may be in different folds, whether neighbours shall be in the same, and why."""
+    units, whole = units_of(ids, groups, hashes), {groups.of.get(i) for i in ids}
+    if len(units) == 1 and len(whole) == 1 and None not in whole:
+        why = f"all cases are one group ({whole.pop()}), and scores will flatter; add cases of another group"
+        return units_of(ids, Groups(), hashes), True, why
+    return units, groups.ordered, groups.reason
 
 
 def _refuse_given(cases: Sequence[Case], folds: int) -> None:

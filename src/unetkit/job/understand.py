@@ -16,7 +16,7 @@ from unetkit.data.case import Case
 from unetkit.data.doctor.examine import Diagnosis, examine
 from unetkit.data.find.discover import Discovery, discover
 from unetkit.data.find.sample import Sample
-from unetkit.data.folds import fold_cases
+from unetkit.data.folds import fold_cases, most_folds
 from unetkit.data.formats import files_behind
 from unetkit.data.labels.legend import Legend
 from unetkit.data.labels.number_classes import learnt_by
@@ -133,7 +133,7 @@ def _legend(diagnosis: Diagnosis, request: Request) -> Legend:
 def _split(cases: Sequence[Case], diagnosis: Diagnosis, request: Request) -> Split:
     """Who trains and who validates: one split, or folds."""
     facts, seed, hashes = (cases, diagnosis.groups, diagnosis.label_counts), request.seed, diagnosis.hashes
-    if (folds := folds_of(request)) > 1:
+    if (folds := folds_of(request, most_folds(cases, diagnosis.groups, hashes))) > 1:
         return fold_cases(*facts, seed=seed, folds=folds, hashes=hashes)
     fraction = VALIDATION if len(cases) >= FEW else OF_FEW
     return split_cases(*facts, seed=seed, fraction=fraction, hashes=hashes)

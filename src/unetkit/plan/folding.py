@@ -10,28 +10,42 @@ from unetkit.plan.budget import Candidate, arithmetic_of, seconds_per_step
 from unetkit.plan.loss import loss_of
 from unetkit.plan.plan import Plan, Request
 
+# From so many minutes on, cases are divided into so many folds unasked, of which so many must be worth training.
+FOLDS_FROM, FOLDS, FEWEST = 40.0, 5, 3
+# Unasked, each must complete the steps without which no network of this many steps or more is worth its cost.
+ENOUGH = 2500
 
-def folds_of(request: Request) -> int:
-    """How many folds the cases are divided into: as asked; else none (1)."""
-    return request.folds or 1
+
+def folds_of(request: Request, most: int) -> int:
+    """How many folds the cases are divided into, of which there can be `most`: as asked; else several where there are
+    many minutes, else none (1)."""
+    if request.folds is not None:
+        return request.folds
+    long = request.minutes is not None and request.minutes >= FOLDS_FROM
+    return min(FOLDS, most) if long and most >= FEWEST else 1
 
 
 def folds_in_time(plan: Plan, candidates: Sequence[Candidate], patch: Sequence[int], seconds: float) -> tuple[int, str]:
     """How many of the folds are trained in `seconds`, at least one; and why.
 
-    A fold must complete the steps without which even the second smallest network is not worth its cost
-    (`rules.capacities`): below, several networks together know less than one that had all the time.
+    A fold that was asked for must complete the steps without which even the second smallest network is not worth its
+    cost (`rules.capacities`): below, several networks together know less than one that had all the time. Unasked,
+    there are several only where each has time for a network of fair size, and more time would teach one alone little.
     """
-    folds = plan.data.folds
+    folds, asked = plan.data.folds, plan.request.folds is not None
     if folds == 1:
         return 1, ""
-    needed = min(least for _, _, least in rules.capacities(plan.net) if least > 0)
-    candidate = next((c for c in candidates if c.least > 0), candidates[-1])
+    worth = 1 if asked else ENOUGH
+    needed = min(least for _, _, least in rules.capacities(plan.net) if least >= worth)
+    candidate = next((c for c in candidates if c.least >= worth), candidates[-1])
     step = seconds_per_step(candidate.spec, patch, candidate.batch, arithmetic_of(plan.machine), loss_of(plan))
     trained = max(1, min(folds, int(seconds / (needed * step))))
+    if not asked and trained < FEWEST:
+        trained = 1
     share = f"{needed} steps of {step * 1000:.0f} ms ({candidate}) take {format_duration(needed * step)}"
+    together = "" if asked else "several networks together know more than one that has all the time; "
     if trained == folds:
-        return folds, f"each has {format_duration(seconds / folds)}; {share}"
+        return folds, f"{together}each has {format_duration(seconds / folds)}; {share}"
     only = "only one fold is" if trained == 1 else f"only {trained} folds are"
     return (
         trained,
