@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from unetkit.nets.build import build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict.options import PredictOptions
-from unetkit.predict.predictor import ArrayReader, Predictor, predict_array
+from unetkit.predict.predictor import ArrayReader, Predictor
 
 SPECS = {
     "plain": NetSpec(channels=(4, 6), classes=3),
@@ -45,7 +45,7 @@ def image(net: torch.nn.Module, shape: tuple[int, ...], seed: int = 0) -> np.nda
 
 
 def tiled(net: torch.nn.Module, picture: np.ndarray, tile: tuple[int, ...], tta: bool = False) -> np.ndarray:
-    return predict_array(net, picture, PredictOptions(precision="fp32", tile=tile, tta=tta), probabilities=True)
+    return Predictor(net, PredictOptions(precision="fp32", tile=tile, tta=tta)).array(picture, probabilities=True)
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -69,7 +69,7 @@ def test_a_single_tile_is_the_network_itself(name, shape):
     with torch.no_grad():
         expected = torch.softmax(net(torch.from_numpy(picture)[None]), 1)[0].numpy()
     np.testing.assert_allclose(tiled(net, picture, (1000,)), expected, atol=1e-5)
-    label = predict_array(net, picture, PredictOptions(precision="fp32"))
+    label = Predictor(net, PredictOptions(precision="fp32")).array(picture)
     assert label.dtype == np.uint8
     clear = np.sort(expected, 0)[-1] - np.sort(expected, 0)[-2] > 1e-5
     assert (label == expected.argmax(0))[clear].all()
@@ -134,8 +134,8 @@ def test_the_given_network_is_left_as_it_is(layout):
     net = network(NetSpec(channels=(4, 6))).train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     picture = image(net, (33, 40))
-    bf16 = predict_array(net, picture, PredictOptions(precision="bf16", layout=layout), probabilities=True)
-    fp32 = predict_array(net, picture, PredictOptions(precision="fp32", layout=layout), probabilities=True)
+    bf16 = Predictor(net, PredictOptions(precision="bf16", layout=layout)).array(picture, probabilities=True)
+    fp32 = Predictor(net, PredictOptions(precision="fp32", layout=layout)).array(picture, probabilities=True)
     assert bf16.dtype == np.float32
     assert np.abs(bf16 - fp32).max() < 0.05
     assert net.training

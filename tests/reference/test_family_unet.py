@@ -14,7 +14,7 @@ from unetkit.nets.build import build
 from unetkit.nets.geometry import geometry, shapes
 from unetkit.nets.topology import program
 from unetkit.predict.options import PredictOptions
-from unetkit.predict.predictor import predict_array
+from unetkit.predict.predictor import Predictor
 
 WIDTHS = (2, 3, 4, 5, 6)
 
@@ -93,7 +93,7 @@ def test_unet2015_covers_any_image_by_overlapping_tiles_with_mirrored_borders(si
 
     for tile in ((1000,), (64, 48), (20, 100)):
         options = PredictOptions(precision="fp32", tile=tile)
-        got = predict_array(net, picture, options, probabilities=True)
+        got = Predictor(net, options).array(picture, probabilities=True)
         np.testing.assert_allclose(got, expected, atol=1e-4)  # its logits are large, without norms
 
 

@@ -19,7 +19,7 @@ from unetkit.data.find.sample import Sample, read_samples
 from unetkit.data.formats import Reading
 from unetkit.data.labels.legend import Legend, LegendClass
 from unetkit.data.labels.mask_facts import mask_facts
-from unetkit.data.labels.masks import case_mask, read_label, read_label_region
+from unetkit.data.labels.masks import OpenLabel, case_mask, read_label
 from unetkit.data.labels.survey import infer_legend
 
 Array = np.ndarray
@@ -85,7 +85,8 @@ def test_classes_that_overlap_become_regions(tmp_path: Path) -> None:
         assert folder == legend.names[k]
         np.testing.assert_array_equal(mask, np.array([WHOLE, CORE, SPOT][k], np.uint8) * 255)
     box = Region((9, 8), (20, 30))
-    np.testing.assert_array_equal(read_label_region(cases[0], legend, box), label[box.slices])
+    with OpenLabel(cases[0], legend) as opened:
+        np.testing.assert_array_equal(opened.read(box), label[box.slices])
     assert Legend.model_validate_json(legend.model_dump_json()) == legend
 
 
@@ -221,7 +222,8 @@ def test_one_axis_more_than_the_image_is_that_of_the_classes(tmp_path: Path) -> 
     label = read_label(case, legend)[0]
     np.testing.assert_array_equal(label, naive_bits([WHOLE, CORE]))
     box = Region((9, 0), (33, 20))
-    np.testing.assert_array_equal(read_label_region(case, legend, box), label[box.slices])
+    with OpenLabel(case, legend) as opened:
+        np.testing.assert_array_equal(opened.read(box), label[box.slices])
     one_hot = np.stack([~(CORE | FAR), CORE, FAR])
     np.save(mask, one_hot)
     legend, _ = infer_legend([case], names=["cell", "gap"])

@@ -18,7 +18,7 @@ from unetkit.data.doctor.examine import examine
 from unetkit.data.find.discover import discover
 from unetkit.data.find.sample import Sample, read_samples
 from unetkit.data.labels.mask_facts import mask_facts
-from unetkit.data.labels.masks import read_label, read_label_region
+from unetkit.data.labels.masks import OpenLabel, read_label
 from unetkit.data.labels.survey import infer_legend
 from unetkit.losses import make_loss
 from unetkit.metrics import score_case
@@ -54,7 +54,8 @@ def test_a_few_slices_of_a_volume(tmp_path: Path) -> None:
     assert strays == 0
     np.testing.assert_array_equal(label, np.where(truths[0] == 9, IGNORE, truths[0]))
     box = Region((3, 4, 10), (20, 20, 13))
-    np.testing.assert_array_equal(read_label_region(cases[0], legend, box), label[box.slices])
+    with OpenLabel(cases[0], legend) as opened:
+        np.testing.assert_array_equal(opened.read(box), label[box.slices])
 
 
 def test_nan_is_not_annotated(tmp_path: Path) -> None:
@@ -171,5 +172,6 @@ def test_the_unmarked_beats_of_real_recordings(shared_data: Callable[[str], Path
         assert row.ignored == (label == IGNORE).sum() > 0
         assert row.labelled + row.ignored == 5000
         assert (label[:100] == IGNORE).all()
-        part = read_label_region(case, legend, Region((1000,), (1500,)))
+        with OpenLabel(case, legend) as opened:
+            part = opened.read(Region((1000,), (1500,)))
         np.testing.assert_array_equal(part, label[1000:1500])

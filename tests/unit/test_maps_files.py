@@ -13,7 +13,7 @@ from unetkit.core.errors import DataError, MachineError
 from unetkit.core.region import Region
 from unetkit.data.formats import ImageInfo, MapGrid, Reading, TargetClass, create_image, open_image, probe
 from unetkit.data.formats.maps.geotiff import is_map, missing, valid
-from unetkit.data.formats.maps.map_places import refuse_elsewhere, same_map
+from unetkit.data.formats.maps.map_places import same_map
 
 rasterio = pytest.importorskip("rasterio", reason="maps need the geo packages")
 affine = pytest.importorskip("affine", reason="maps need the geo packages")
@@ -350,15 +350,6 @@ def placed(epsg: int | None, *transform: float) -> ImageInfo:
 def test_what_differs_between_the_places_of_two_maps_is_said(other: ImageInfo, text: str) -> None:
     image = placed(32616, 0.5, 0, 1000, 0, -0.5, 2000)
     assert same_map(image, other) == text
-    if not text:
-        refuse_elsewhere(Path("a.tif"), image, Path("b.tif"), other)
-        return
-    with pytest.raises(DataError) as caught:
-        refuse_elsewhere(Path("a.tif"), image, Path("b.tif"), other)
-    assert str(caught.value).startswith(
-        f"b.tif: the label does not lie on its image a.tif: {text}; bring it onto the grid"
-    )
-    assert "rio warp LABEL OUT.tif --like a.tif --resampling nearest" in str(caught.value)
 
 
 def test_what_a_mask_marks_as_nothing_is_not_annotated(tmp_path: Path) -> None:

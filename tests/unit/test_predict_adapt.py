@@ -28,7 +28,7 @@ from unetkit.nets.spec import NetSpec
 from unetkit.predict.adapt import PRIOR, TILES, adapt, adapted, apart, entropy, mix_statistics, proportions, spots, take
 from unetkit.predict.model import Model
 from unetkit.predict.options import PredictOptions
-from unetkit.predict.predictor import predict_array
+from unetkit.predict.predictor import Predictor
 from unetkit.predict.run import predict
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def dice(net: UNet, changed: bool) -> float:
     for seed in range(50, 54):
         image, truth = sample(96, seed)
         image = another_scanner(image) if changed else image
-        label = predict_array(net, image[None], PredictOptions(precision="fp32"))
+        label = Predictor(net, PredictOptions(precision="fp32")).array(image[None])
         scores.append(2 * (label * truth).sum() / (label.sum() + truth.sum()))
     return float(np.mean(scores))
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 from unetkit.nets.build import UNet, build
 from unetkit.nets.spec import NetSpec
 from unetkit.predict.options import PredictOptions
-from unetkit.predict.predictor import predict_array
+from unetkit.predict.predictor import Predictor
 
 
 def sample(side: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -41,10 +41,10 @@ def trained() -> UNet:
 def test_tiles_of_a_trained_network(trained, tta):
     image, truth = sample(203, seed=99)
     options = PredictOptions(precision="fp32", tta=tta)
-    whole = predict_array(trained, image, options, probabilities=True)
+    whole = Predictor(trained, options).array(image, probabilities=True)
     assert (whole.argmax(0) == truth).mean() > 0.9  # it has learned
     for side in (40, 64, 120):
-        tiled = predict_array(trained, image, options.override({"tile": [side]}, "test"), probabilities=True)
+        tiled = Predictor(trained, options.override({"tile": [side]}, "test")).array(image, probabilities=True)
         np.testing.assert_allclose(tiled, whole, atol=1e-5)
 
 
@@ -53,5 +53,5 @@ def test_bf16_gives_the_labels_of_fp32(trained, side):
     image, _ = sample(403, seed=100)
     with torch.no_grad():
         whole = trained(torch.from_numpy(image)[None])[0].argmax(0).numpy()
-    label = predict_array(trained, image, PredictOptions(precision="bf16", tile=(side,)))
+    label = Predictor(trained, PredictOptions(precision="bf16", tile=(side,))).array(image)
     assert (label == whole).mean() >= 0.999

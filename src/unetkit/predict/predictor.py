@@ -255,10 +255,3 @@ class Predictor:
                     yield step, piece
                     del piece
                 blender.forget(max(0, step.write.stop[0] - context))
-
-
-def predict_array(
-    net: UNet, image_CX: Float, options: PredictOptions | None = None, probabilities: bool = False
-) -> NDArray[np.generic]:
-    """Predict one image in memory; see `Predictor.array`. For many images make one `Predictor`."""
-    return Predictor(net, options).array(image_CX, probabilities)

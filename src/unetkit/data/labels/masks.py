@@ -35,15 +35,6 @@ def read_label(case: Case, legend: Legend) -> tuple[Label, int]:
         return label.encoded(Region.of(label.shape))
 
 
-def read_label_region(case: Case, legend: Legend, region: Region) -> Label:
-    """A region of the label of a case, (*region) uint8; no more is read than the format has to. Raises as `read_label`.
-
-    For many regions keep an `OpenLabel`.
-    """
-    with OpenLabel(case, legend) as label:
-        return label.read(region)
-
-
 class OpenLabel(Closing):
     """The label of a case, open, read by region as class indices. A context manager.
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unetkit.core.errors import DataError
 from unetkit.data.formats.base import ImageInfo, MapGrid
 from unetkit.data.formats.maps.geotiff import rasterio_module
 
@@ -72,16 +70,6 @@ def same_map(a: ImageInfo, b: ImageInfo) -> str:
             f"right, {_count(down)} down"
         )
     return f"it is turned against the image: its transform is {_shown(b.map)}, not {_shown(a.map)}"
-
-
-def refuse_elsewhere(image: Path, a: ImageInfo, label: Path, b: ImageInfo) -> None:
-    """Raise DataError where the raster label `b` does not lie on the pixels of the image `a`, naming both."""
-    if what := same_map(a, b):
-        raise DataError(
-            f"{label}: the label does not lie on its image {image}: {what}; bring it onto the grid of the image "
-            f"(`rio warp LABEL OUT.tif --like {image.name} --resampling nearest`), or give it as polygons, which are "
-            "brought there"
-        )
 
 
 def _at(grid: MapGrid, column: float, row: float) -> tuple[float, float]:
