@@ -25,16 +25,24 @@ def facts(
     return Fingerprint(cases=(one,) * cases, classes=classes, colour=False, ignored=0.0)
 
 
-def test_a_small_volume_is_seen_nearly_whole_and_halved_three_times() -> None:
+def test_a_small_volume_is_seen_whole_and_halved_three_times() -> None:
     known = facts((35, 51, 35), (1.0, 1.0, 1.0))
     size, why = shape.patch(known, 1)
     assert size == (35, 51, 35)
-    assert "35 × 51 × 35 voxels, is small enough to be seen nearly whole" in why
+    assert "35 × 51 × 35 voxels, is small enough to be seen whole, or nearly" in why
     net = rules.network(known, 3, 1, 16, size, 1)
-    assert (net.channels, net.strides) == ((16, 32, 64, 128), 2)
+    assert (net.channels, net.strides, net.norm) == ((16, 32, 64, 128), 2, "instance")
     patch = shape.fitted(size, net)
-    assert patch == (32, 48, 32)
-    assert shape.levels_text(patch, net) == "4 levels, down to 4 × 6 × 4 of a patch of 32 × 48 × 32 voxels"
+    assert patch == (40, 56, 40)
+    assert shape.levels_text(patch, net) == "4 levels, down to 5 × 7 × 5 of a patch of 40 × 56 × 40 voxels"
+
+
+def test_a_volume_that_a_step_can_nearly_hold_is_seen_in_parts() -> None:
+    known = facts((47, 49, 47), (1.0, 1.0, 1.0))
+    size, _ = shape.patch(known, 1)
+    assert size == (47, 49, 47)
+    net = rules.network(known, 3, 1, 16, size, 1)
+    assert (shape.fitted(size, net), net.norm) == ((48, 48, 48), "batch")
 
 
 def test_thick_slices_are_halved_when_the_others_are_as_coarse() -> None:

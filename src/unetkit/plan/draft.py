@@ -69,6 +69,8 @@ def draft(own: Fingerprint, legend: Legend, data: DataPlan, request: Request) ->
             why["net.deep_supervision"] = (
                 "of volumes the coarser levels learn from the masks as well: steadier, and a little better"
             )
+        if net.norm == "instance":
+            why["net.norm"] = "a patch holds a whole volume: each is brought to the same mean and spread inside as well"
         net = net.replace({"vocabulary": vocabulary}) if vocabulary else net
     if facts.ndim == 3 and isinstance(net.topology, str):
         why["net.kernels"] = f"{look.view}: {look.why}"

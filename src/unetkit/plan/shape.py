@@ -49,10 +49,15 @@ def patch(facts: Fingerprint, stem: int) -> tuple[tuple[int, ...], str]:
 
 
 def _volume_patch(size: tuple[int, ...], aspect: tuple[float, ...], stem: int) -> tuple[tuple[int, ...], str]:
-    value = within(size, aspect, min(CUBE * stem, LARGEST_CUBE) ** 3)
+    value = within(size, aspect, _held(stem))
     if value == size:
-        return size, f"the median volume, {extent(size)}, is small enough to be seen nearly whole"
+        return size, f"the median volume, {extent(size)}, is small enough to be seen whole, or nearly"
     return value, f"a part of the median volume ({extent(size)}) that a step can hold"
+
+
+def _held(stem: int) -> int:
+    """Voxels that a patch has at most."""
+    return min(CUBE * stem, LARGEST_CUBE) ** 3
 
 
 def within(size: Sequence[int], aspect: Sequence[float], most: int) -> tuple[int, ...]:
@@ -114,14 +119,17 @@ def levels_text(shape: Sequence[int], net: NetSpec) -> str:
 def fitted(shape: Sequence[int], net: NetSpec) -> tuple[int, ...]:
     """The patch near to `shape` that the network takes as it is; images and signals hold it.
 
-    A small volume is better seen in more steps that lack a few voxels at its border: hippocampi of 35 × 51 × 35 in
-    equal time reach a Dice of 0.866 with patches of 32 × 48 × 32, and 0.844 with 40 × 56 × 40. Of unpadded convolutions
-    it is the input whose output is `shape` or more.
+    A patch holds a small volume, and a little more, where a step can hold that: hippocampi of 35 × 51 × 35 voxels reach
+    in ten minutes a Dice of 0.888 with patches of 40 × 56 × 40, and 0.885 with 32 × 48 × 32; in five 0.886 with both.
+    Of unpadded convolutions it is the input whose output is `shape` or more.
     """
     facts = geometry(net)
     if any(facts.margin):
         return facts.fit([n + 2 * m for n, m in zip(shape, facts.margin, strict=True)])
     if net.ndim == 3:
+        above = tuple(-(-n // d) * d for n, d in zip(shape, facts.divisor, strict=True))
+        if math.prod(above) <= _held(net.stem_stride):
+            return above
         return tuple(max(d, round(n / d) * d) for n, d in zip(shape, facts.divisor, strict=True))
     return tuple(max(d, n // d * d) for n, d in zip(shape, facts.divisor, strict=True))
 
