@@ -13,7 +13,7 @@ from unetkit.plan.plan import Plan, Request
 # From so many minutes on, cases are divided into so many folds unasked, of which so many must be worth training.
 FOLDS_FROM, FOLDS, FEWEST = 40.0, 5, 3
 # Unasked, each must complete the steps without which no network of this many steps or more is worth its cost.
-ENOUGH = 2500
+ENOUGH = 1800
 
 
 def folds_of(request: Request, most: int) -> int:

@@ -21,11 +21,12 @@ HALVED = {1: 12.0, 3: 8.0}
 
 # Width of the finest level, batch, and the fewest steps with which they are worth their cost, in rising cost, by number
 # of axes. With fewer, the narrower network reaches more: on membranes in six minutes width 16 (4138 steps) beat width
-# 32 (1835 steps), see benchmarks/README.md.
+# 32 (1835 steps), see benchmarks/README.md. On hippocampi width 24 loses with 990 steps; width 32 with 1495 is as good
+# as width 24 with 2117, see benchmarks/results/defaults-first.md.
 CAPACITIES = {
     1: ((8, 8, 0), (16, 8, 400), (16, 16, 1000), (32, 16, 2500), (48, 16, 8000), (64, 16, 16_000)),
     2: ((8, 2, 0), (16, 2, 400), (16, 4, 1000), (24, 4, 3500), (32, 4, 5000), (48, 4, 10_000), (64, 4, 20_000)),
-    3: ((8, 2, 0), (16, 2, 400), (24, 2, 2500), (32, 2, 4000), (48, 2, 10_000), (64, 2, 20_000)),
+    3: ((8, 2, 0), (16, 2, 400), (24, 2, 1800), (32, 2, 2500), (48, 2, 6000), (64, 2, 12_000)),
 }
 # How much wider than the finest the coarser levels become at most, by number of axes. In a signal a level has half as
 # many pixels as the one before, not a quarter: doubling on and on would put all the work into the coarsest levels.
