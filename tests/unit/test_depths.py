@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from skimage.draw import disk
 
 import unetkit as uk
+from discs import touching_discs
 from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE, Case
@@ -152,15 +152,7 @@ def test_a_legend_of_objects_can_be_told_what_to_learn() -> None:
 
 def discs(seed: int) -> np.ndarray:
     """Numbered pairs of discs that touch."""
-    generator, ids, number = np.random.default_rng(seed), np.zeros((64, 64), np.uint16), 0
-    for _ in range(6 + seed % 3):
-        y, x = (int(v) for v in generator.integers(6, 46, 2))
-        for shift in (0, 11):
-            rows, columns = disk((y, x + shift), 5.6, shape=ids.shape)
-            if not ids[rows, columns].any():
-                number += 1
-                ids[rows, columns] = number
-    return ids
+    return touching_discs(np.random.default_rng(seed), 6 + seed % 3)
 
 
 def test_objects_by_depth_through_the_plain_verbs(tmp_path: Path) -> None:

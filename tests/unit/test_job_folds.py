@@ -242,12 +242,18 @@ def test_a_single_run_doubts_its_validation_cases(data: Path, tmp_path: Path) ->
     assert not (tmp_path / "run" / "folds").exists()
 
 
+def write_given(path: Path, data: Path, count: int, val: int | None = None) -> Path:
+    """A list of the first so many cases, of which one validates; none: it gives no split."""
+    lines = ["image,mask,split" if val is not None else "image,mask"]
+    for k in range(count):
+        side = [] if val is None else ["val" if k == val else "train"]
+        lines.append(",".join([f"{data / 'images' / f'im{k}.png'}", f"{data / 'masks' / f'im{k}.png'}", *side]))
+    path.write_text("\n".join(lines))
+    return path
+
+
 def test_a_given_validation_is_refused(data: Path, tmp_path: Path) -> None:
-    lines = ["image,mask,split"]
-    for k in range(4):
-        side = "val" if k == 3 else "train"
-        lines.append(f"{data / 'images' / f'im{k}.png'},{data / 'masks' / f'im{k}.png'},{side}")
-    (tmp_path / "set.csv").write_text("\n".join(lines))
+    write_given(tmp_path / "set.csv", data, 4, val=3)
     with pytest.raises(DataError, match=r"--folds 3: the data give who validates \(1 case, such as 'im3'\); leave --f"):
         uk.train(tmp_path / "set.csv", tmp_path / "run", request())
     assert main(["train", str(tmp_path / "set.csv"), "--folds", "0"]) == 2
@@ -292,12 +298,8 @@ def test_unasked_each_fold_has_time_for_a_network_of_fair_size(data: Path, monke
 
 
 def test_a_given_validation_or_too_few_cases_keep_one_split(data: Path, tmp_path: Path) -> None:
-    lines = ["image,mask,split"]
-    for k in range(8):
-        side = "val" if k == 3 else "train"
-        lines.append(f"{data / 'images' / f'im{k}.png'},{data / 'masks' / f'im{k}.png'},{side}")
-    (tmp_path / "given.csv").write_text("\n".join(lines))
-    (tmp_path / "two.csv").write_text("\n".join(["image,mask", *(line[:-6] for line in lines[1:3])]))
+    write_given(tmp_path / "given.csv", data, 8, val=3)
+    write_given(tmp_path / "two.csv", data, 2)
     for name in ("given.csv", "two.csv"):
         assert uk.plan(tmp_path / name, request(folds=None, steps=None, minutes=60.0)).plan.data.folds == 1
 

@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.draw import disk
 
 import unetkit as uk
+from discs import touching_discs
 from unetkit.core.errors import PlanError
 from unetkit.core.region import Region
 from unetkit.data.case import IGNORE
@@ -224,14 +225,7 @@ def write_cells(folder: Path, count: int = 6) -> Path:
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True)
     for k in range(count):
-        ids, number = np.zeros((64, 64), np.uint16), 0
-        for _ in range(6 + k % 3):
-            y, x = (int(v) for v in generator.integers(6, 46, 2))
-            for shift in (0, 11):
-                rows, columns = disk((y, x + shift), 5.6, shape=ids.shape)
-                if not ids[rows, columns].any():
-                    number += 1
-                    ids[rows, columns] = number
+        ids = touching_discs(generator, 6 + k % 3)
         image = 40 + 120 * (ids > 0) + generator.normal(0, 6, ids.shape)
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(folder / "images" / f"c{k}.png")
         tifffile.imwrite(folder / "masks" / f"c{k}.tif", ids)

@@ -127,7 +127,7 @@ def fitted(shape: Sequence[int], net: NetSpec) -> tuple[int, ...]:
     if any(facts.margin):
         return facts.fit([n + 2 * m for n, m in zip(shape, facts.margin, strict=True)])
     if net.ndim == 3:
-        above = tuple(-(-n // d) * d for n, d in zip(shape, facts.divisor, strict=True))
+        above = facts.fit(shape)
         if math.prod(above) <= _held(net.stem_stride):
             return above
         return tuple(max(d, round(n / d) * d) for n, d in zip(shape, facts.divisor, strict=True))
